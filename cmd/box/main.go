@@ -1,0 +1,16 @@
+// Command box builds, runs and ships OCI containers without a daemon. All it
+// does is in package cli; see docs/architecture.md.
+package main
+
+import (
+	"os"
+
+	"box/pkg/cli"
+)
+
+// Set by the linker; see the Makefile.
+var version, commit string
+
+func main() {
+	os.Exit(cli.Main(cli.Build{Version: version, Commit: commit}, os.Args[1:]))
+}
