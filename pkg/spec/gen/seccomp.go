@@ -47,24 +47,26 @@ func without(rules []specs.LinuxSyscall, name string) []specs.LinuxSyscall {
 	return kept
 }
 
-// socketRules allow every address family below 64 but AF_ALG (38) and AF_VSOCK
-// (40). The masks include the upper half of the argument, so that a number
-// which only looks large is refused. Linux 6.18 knows 46 families.
+// socketRules allow every address family of Linux 6.18 but AF_ALG (38) and
+// AF_VSOCK (40). Those above are named one by one: a comparison for "greater"
+// would let numbers pass that only look large. A mask over the upper half would
+// say the same in fewer rules, but crun reads no number above 2^53.
 func socketRules() []specs.LinuxSyscall {
-	family := func(op specs.LinuxSeccompOperator, value, two uint64) specs.LinuxSyscall {
-		return specs.LinuxSyscall{
-			Names:  []string{"socket"},
-			Action: specs.ActAllow,
-			Args:   []specs.LinuxSeccompArg{{Index: 0, Op: op, Value: value, ValueTwo: two}},
+	rules := []specs.LinuxSyscall{socketRule(specs.OpLessThan, unix.AF_ALG)}
+	for family := unix.AF_ALG + 1; family < unix.AF_MAX; family++ {
+		if family != unix.AF_VSOCK {
+			rules = append(rules, socketRule(specs.OpEqualTo, family))
 		}
 	}
-	return []specs.LinuxSyscall{
-		family(specs.OpLessThan, unix.AF_ALG, 0),
-		family(specs.OpEqualTo, unix.AF_ALG+1, 0),
-		family(specs.OpEqualTo, unix.AF_VSOCK+1, 0),
-		family(specs.OpMaskedEqual, ^uint64(1), 42),  // 42 and 43
-		family(specs.OpMaskedEqual, ^uint64(3), 44),  // 44 to 47
-		family(specs.OpMaskedEqual, ^uint64(15), 48), // 48 to 63
+	return rules
+}
+
+// socketRule allows socket(2) where the address family compares as given.
+func socketRule(op specs.LinuxSeccompOperator, family int) specs.LinuxSyscall {
+	return specs.LinuxSyscall{
+		Names:  []string{"socket"},
+		Action: specs.ActAllow,
+		Args:   []specs.LinuxSeccompArg{{Index: 0, Op: op, Value: uint64(family)}},
 	}
 }
 

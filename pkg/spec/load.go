@@ -1,0 +1,129 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+)
+
+// ConfigFile is the name of the configuration inside a bundle.
+const ConfigFile = "config.json"
+
+// maxConfig bounds the configuration in bytes. The largest seen in the wild are
+// those of privileged containers with thousands of mounts, below 2 MiB.
+const maxConfig = 32 << 20
+
+// Load reads, decodes and validates the configuration of a bundle.
+func Load(bundle string) (*specs.Spec, error) {
+	name := filepath.Join(bundle, ConfigFile)
+	data, err := readConfig(name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := Decode(name, data)
+	if err != nil {
+		return nil, err
+	}
+	if err := Validate(s); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return s, nil
+}
+
+// LoadProcess reads, decodes and validates a process description, the argument
+// of `exec --process`. The name - stands for standard input.
+func LoadProcess(name string) (*specs.Process, error) {
+	data, err := readConfig(name)
+	if err != nil {
+		return nil, err
+	}
+	p, err := DecodeProcess(name, data)
+	if err != nil {
+		return nil, err
+	}
+	if err := ValidateProcess(p); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
+}
+
+// Decode reads a configuration without validating it. The name is that of the
+// text in messages.
+func Decode(name string, data []byte) (*specs.Spec, error) {
+	return decodeText(name, data, decodeSpec)
+}
+
+// DecodeProcess reads a process description without validating it.
+func DecodeProcess(name string, data []byte) (*specs.Process, error) {
+	return decodeText(name, data, decodeProcess)
+}
+
+// DecodeResources reads limits in the form of linux.resources.
+func DecodeResources(name string, data []byte) (*specs.LinuxResources, error) {
+	return decodeText(name, data, decodeLinuxResources)
+}
+
+// decodeText reads one value that fills a whole text.
+func decodeText[T any](name string, data []byte, read func(*decoder, *T)) (*T, error) {
+	d := newDecoder(name, data)
+	if d.err == nil && d.peek() != '{' {
+		d.fail("want an object, have %s", d.kind())
+	}
+	v := new(T)
+	read(d, v)
+	d.end()
+	if d.err != nil {
+		return nil, d.err
+	}
+	return v, nil
+}
+
+// readConfig reads a file that must be small. It may be a pipe: exec gets its
+// process as /dev/fd/N.
+func readConfig(name string) ([]byte, error) {
+	f, err := open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	// One read is enough for a regular file of known size.
+	size := 512
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		size = int(min(info.Size(), maxConfig)) + 1
+	}
+	data := make([]byte, 0, size)
+	for len(data) <= maxConfig {
+		if len(data) == cap(data) {
+			data = append(data, 0)[:len(data)]
+		}
+		n, err := f.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if errors.Is(err, io.EOF) {
+			return data, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, errdefs.New(errdefs.ErrInvalid, "read %s: larger than %d MiB", name, maxConfig>>20)
+}
+
+// open opens a file for reading, through a bare descriptor: os.Open would start
+// the runtime's poller for a file that is read once.
+func open(name string) (*os.File, error) {
+	if name == "-" {
+		return os.Stdin, nil
+	}
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
