@@ -1,0 +1,280 @@
+package launch
+
+import (
+	"errors"
+	"io"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// start compiles and starts the plan with stdin, stdout and stderr of the test, and
+// the report pipe at 3.
+func start(t *testing.T, p *Plan, attr Attr) *Process {
+	t.Helper()
+	p.ReportFD = 3
+	prog, err := NewProgram(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	proc, err := prog.Start(attr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proc.Close() })
+	return proc
+}
+
+// finish reads all reports and reaps the process.
+func finish(t *testing.T, proc *Process) (marks []string, failure error, status int) {
+	t.Helper()
+	for {
+		mark, err := proc.Report()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			failure = err
+			continue
+		}
+		marks = append(marks, mark)
+	}
+	ws, err := proc.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return marks, failure, ws.ExitStatus()
+}
+
+func write(text string) Step {
+	return Step{Name: "write " + text, Call: Write, Args: []Arg{Int(1), Text(text), Int(len(text))}}
+}
+
+// output runs the plan and returns what it has written to descriptor 1.
+func output(t *testing.T, p *Plan) (string, error, int) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	proc := start(t, p, Attr{Files: []*os.File{nil, w}})
+	w.Close()
+	out, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, failure, status := finish(t, proc)
+	return string(out), failure, status
+}
+
+func TestStepsRunInOrder(t *testing.T) {
+	var p Plan
+	p.Add(write("a"), write("b"), write("c"))
+	out, err, status := output(t, &p)
+	if out != "abc" || err != nil || status != 0 {
+		t.Errorf("wrote %q, %v, status %d", out, err, status)
+	}
+}
+
+func TestFailureNamesStep(t *testing.T) {
+	var p Plan
+	p.Add(write("a"), Step{Name: "open nothing", Call: Openat, Args: []Arg{Cwd, Text("/nonexistent")}}, write("b"))
+	out, err, status := output(t, &p)
+	var step *StepError
+	if !errors.As(err, &step) || step.Index != 1 || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error = %#v", err)
+	}
+	if err.Error() != "open nothing: no such file or directory" || out != "a" || status != 1 {
+		t.Errorf("error %q, wrote %q, status %d", err, out, status)
+	}
+}
+
+func TestJumps(t *testing.T) {
+	missing := Step{Name: "open nothing", Call: Openat, Args: []Arg{Cwd, Text("/nonexistent")}}
+	for _, c := range []struct {
+		name  string
+		build func(p *Plan, l Label) Step
+		want  string
+	}{
+		{"no jump on success", func(_ *Plan, l Label) Step { s := write("1"); s.Allow = []Allow{{unix.EBADF, l}}; return s }, "1xy"},
+		{"then", func(_ *Plan, l Label) Step { s := write("1"); s.Then = l; return s }, "1y"},
+		{"goto", func(_ *Plan, l Label) Step { return Goto(l) }, "y"},
+		{"tolerated, next", func(*Plan, Label) Step { s := missing; s.Allow = []Allow{{Errno: unix.ENOENT}}; return s }, "xy"},
+		{"tolerated, jump", func(_ *Plan, l Label) Step { s := missing; s.Allow = []Allow{{unix.ENOENT, l}}; return s }, "y"},
+		{"any", func(_ *Plan, l Label) Step { s := missing; s.Allow = []Allow{{unix.EPERM, 0}, {AnyErrno, l}}; return s }, "y"},
+		{"fourth", func(_ *Plan, l Label) Step {
+			s := missing
+			s.Allow = []Allow{{Errno: unix.EPERM}, {Errno: unix.EIO}, {Errno: unix.EBADF}, {unix.ENOENT, l}}
+			return s
+		}, "y"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var p Plan
+			l := p.Label()
+			p.Add(c.build(&p, l), write("x"))
+			p.Place(l)
+			p.Add(write("y"))
+			if out, err, status := output(t, &p); out != c.want || err != nil || status != 0 {
+				t.Errorf("wrote %q, want %q; %v, status %d", out, c.want, err, status)
+			}
+		})
+	}
+}
+
+func TestUntoleratedErrnoFails(t *testing.T) {
+	var p Plan
+	p.Add(Step{
+		Name: "open nothing", Call: Openat, Args: []Arg{Cwd, Text("/nonexistent")},
+		Allow: []Allow{{Errno: unix.EPERM}, {Errno: unix.EIO}, {Errno: unix.EBADF}, {Errno: unix.EEXIST}},
+	})
+	if _, err, _ := output(t, &p); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("error = %v, want ENOENT", err)
+	}
+}
+
+func TestLoopEnds(t *testing.T) {
+	// close(fd) succeeds once and then fails: a backward jump runs twice.
+	var p Plan
+	fd, again, out := p.Slot("fd"), p.Label(), p.Label()
+	p.Add(Step{Name: "open", Call: Openat, Args: []Arg{Cwd, Text("/")}, Into: fd})
+	p.Place(again)
+	p.Add(write("."), Step{Name: "close", Call: Close, Args: []Arg{fd}, Allow: []Allow{{unix.EBADF, out}}, Then: again})
+	p.Place(out)
+	p.Add(write("!"))
+	if got, err, _ := output(t, &p); got != "..!" || err != nil {
+		t.Errorf("wrote %q, %v", got, err)
+	}
+}
+
+func TestPseudoCalls(t *testing.T) {
+	var p Plan
+	word := Bytes(make([]byte, 16), nil)
+	a, b, c, failed := p.Slot("a"), p.Slot("b"), p.Slot("c"), p.Slot("failed")
+	bad := p.Label()
+	p.Add(
+		Step{Name: "set", Call: Set, Args: []Arg{Int(0x1234567890)}, Into: a},
+		Step{Name: "store", Call: Store, Args: []Arg{word.At(4), a}},
+		Step{Name: "load", Call: Load, Args: []Arg{word.At(4)}, Into: b},
+		Step{Name: "expect 32 bits", Call: Expect, Args: []Arg{b, Int(-1), Int(0x34567890), Int(unix.EIO)}},
+		Step{Name: "store 64", Call: Store64, Args: []Arg{word.At(8), a}},
+		Step{Name: "load high", Call: Load, Args: []Arg{word.At(12)}, Into: c},
+		Step{Name: "expect high", Call: Expect, Args: []Arg{c, Int(0xff), Int(0x12), Int(unix.EIO)}},
+		Step{Name: "fail tolerated", Call: Expect, Args: []Arg{c, Int(-1), Int(0), Int(unix.EPROTO)}, Into: failed, Allow: []Allow{{unix.EPROTO, 0}}},
+		Step{Name: "expect errno", Call: Expect, Args: []Arg{failed, Int(-1), Int(-int64(unix.EPROTO)), Int(unix.EIO)}},
+		write("ok"),
+		Fail("refuse", "", unix.EXDEV),
+	)
+	p.Place(bad)
+	out, err, _ := output(t, &p)
+	if out != "ok" || !errors.Is(err, unix.EXDEV) {
+		t.Errorf("wrote %q, %v; want ok and EXDEV", out, err)
+	}
+}
+
+func TestPointersAndExec(t *testing.T) {
+	var p Plan
+	argv := Strings([]string{"sh", "-c", "echo $0 $A", "arg zero"})
+	env := Strings([]string{"A=1", "B=2"})
+	noent := []Allow{{Errno: unix.ENOENT}}
+	p.Add(
+		Step{Name: "exec first", Call: Execve, Args: []Arg{Text("/nonexistent/sh"), argv, env}, Allow: noent},
+		Step{Name: "exec second", Call: Execve, Args: []Arg{Text("/bin/sh"), argv, env}},
+	)
+	if out, err, status := output(t, &p); out != "arg zero 1\n" || err != nil || status != 0 {
+		t.Errorf("wrote %q, %v, status %d", out, err, status)
+	}
+}
+
+func TestMarkAndAwait(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for _, c := range []struct {
+		word string
+		want error
+	}{{"x", nil}, {"", unix.ECANCELED}} {
+		var p Plan
+		p.Mark("ready", "")
+		p.Await(Int(0), "wait for the word", "")
+		p.Mark("gone on", "")
+		proc := start(t, &p, Attr{Files: []*os.File{r}})
+		if mark, err := proc.Report(); mark != "ready" || err != nil {
+			t.Fatalf("first report = %q, %v", mark, err)
+		}
+		if c.word == "" {
+			w.Close()
+		} else if _, err := w.WriteString(c.word); err != nil {
+			t.Fatal(err)
+		}
+		mark, err := proc.Report()
+		if !errors.Is(err, c.want) || (err == nil) != (mark == "gone on") {
+			t.Errorf("after word %q: %q, %v; want error %v", c.word, mark, err, c.want)
+		}
+		finish(t, proc)
+	}
+	r.Close()
+}
+
+func TestProgramHasOnlyItsFiles(t *testing.T) {
+	var p Plan
+	p.Add(Step{Name: "exec", Call: Execve, Args: []Arg{
+		Text("/bin/sh"), Strings([]string{"sh", "-c", "ls /proc/$$/fd; tr '\\0' ' ' < /proc/$$/environ"}), Strings([]string{"PATH=/bin"}),
+	}})
+	stray, err := unix.Open("/", unix.O_RDONLY, 0) // not close-on-exec
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(stray)
+	out, failure, _ := output(t, &p)
+	if out != "1\n3\nPATH=/bin " || failure != nil {
+		t.Errorf("program sees %q, %v", out, failure)
+	}
+}
+
+func TestForkedChildGoesOnAlone(t *testing.T) {
+	var p Plan
+	pid, child, end := p.Slot("pid"), p.Label(), p.Label()
+	p.Add(
+		Step{Name: "fork", Call: Clone, Args: []Arg{Int(unix.SIGCHLD)}, Into: pid},
+		Step{Name: "parent?", Call: Expect, Args: []Arg{pid, Int(-1), Int(0), Int(unix.EAGAIN)}, Allow: []Allow{{unix.EAGAIN, 0}}, Then: child},
+		Step{Name: "wait for child", Call: Wait4, Args: []Arg{pid, Nil, Int(0), Nil}},
+		write("parent"), Goto(end),
+	)
+	p.Place(child)
+	p.Add(write("child "), Step{Name: "exit", Call: ExitGroup, Args: []Arg{Int(0)}})
+	p.Place(end)
+	if out, err, _ := output(t, &p); out != "child parent" || err != nil {
+		t.Errorf("wrote %q, %v", out, err)
+	}
+}
+
+func TestCompileRefusesNonsense(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		build func(p *Plan)
+	}{
+		{"unplaced label", func(p *Plan) { p.Add(Goto(p.Label())) }},
+		{"unwritten slot", func(p *Plan) { p.Add(Step{Call: Close, Args: []Arg{p.Slot("x")}}) }},
+		{"foreign slot", func(p *Plan) { p.Add(Step{Call: Close, Args: []Arg{Slot(99)}}) }},
+		{"foreign result", func(p *Plan) { p.Add(Step{Call: Close, Into: 99}) }},
+		{"unknown call", func(p *Plan) { p.Add(Step{Call: 255}) }},
+		{"seven arguments", func(p *Plan) { p.Add(Step{Call: Close, Args: make([]Arg, 7)}) }},
+		{"five errors", func(p *Plan) { p.Add(Step{Call: Close, Allow: make([]Allow, 5)}) }},
+		{"NUL in text", func(p *Plan) { p.Add(write("a\x00b")) }},
+		{"report on stderr", func(p *Plan) { p.ReportFD = 2 }},
+	} {
+		p := Plan{ReportFD: 3}
+		c.build(&p)
+		if _, err := Compile(&p, HostArch); err == nil {
+			t.Errorf("%s: compiled", c.name)
+		}
+	}
+	if _, err := Compile(&Plan{ReportFD: 3}, "riscv64"); err == nil {
+		t.Error("compiled for an architecture without interpreter")
+	}
+}

@@ -1,0 +1,196 @@
+package launch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Attr is how a program is started.
+type Attr struct {
+	// Name is the program's argv[0], which ps shows until the container's command
+	// is executed. The default is "box-launch".
+	Name string
+	// Files become the program's descriptors 0, 1, 2 …; nil entries stay closed.
+	// The report pipe is put at the plan's ReportFD, which must be free.
+	Files []*os.File
+	// Env is the environment of the program itself, normally none: the container's
+	// is an argument of its execve step.
+	Env []string
+	// Dir is the program's working directory; empty means the caller's.
+	Dir string
+	// Sys holds clone flags, id maps, cgroup, ambient capabilities … Start sets PidFD.
+	Sys syscall.SysProcAttr
+}
+
+// Process is a started program and, after its execve, what became of it.
+type Process struct {
+	Pid int
+	// Pidfd is bound to the process; Close closes it.
+	Pidfd *os.File
+
+	plan   *Plan
+	report *os.File
+}
+
+// Start runs the program. On success the caller owns the Process: it reads reports
+// until they end, reaps the child, and closes. The calling thread is the one that
+// forks, so what it has entered by setns is what the program inherits. As a side
+// effect, all descriptors of this process from 3 up become close-on-exec.
+func (p *Program) Start(attr Attr) (*Process, error) {
+	report, write, err := reportPipe()
+	if err != nil {
+		return nil, err
+	}
+	defer write.Close()
+	files, err := p.descriptors(attr.Files, write)
+	if err != nil {
+		report.Close()
+		return nil, err
+	}
+	if attr.Name == "" {
+		attr.Name = memfdName
+	}
+	// What this process itself has inherited without close-on-exec (from a shell, an
+	// engine) must not reach the program (CVE-2024-21626). The files handed over are
+	// duplicated in the child and so not affected.
+	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		report.Close()
+		return nil, fmt.Errorf("mark descriptors close-on-exec: %w", err)
+	}
+	pidfd := -1
+	attr.Sys.PidFD = &pidfd
+	path := "/proc/self/fd/" + strconv.Itoa(int(p.file.Fd()))
+	pid, err := syscall.ForkExec(path, []string{attr.Name}, &syscall.ProcAttr{
+		Dir: attr.Dir, Env: attr.Env, Files: files, Sys: &attr.Sys,
+	})
+	if err != nil {
+		report.Close()
+		return nil, fmt.Errorf("start launch program: %w", err)
+	}
+	return &Process{pid, os.NewFile(uintptr(pidfd), "pidfd of "+strconv.Itoa(pid)), p.plan, report}, nil
+}
+
+// reportPipe is blocking on both ends: the program writes to it, and Report needs no
+// poller for one read.
+func reportPipe() (read, write *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, fmt.Errorf("create report pipe: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "report pipe"), os.NewFile(uintptr(fds[1]), "report pipe"), nil
+}
+
+const closed = ^uintptr(0)
+
+func (p *Program) descriptors(files []*os.File, report *os.File) ([]uintptr, error) {
+	fds := make([]uintptr, max(len(files), p.plan.ReportFD+1))
+	for i := range fds {
+		fds[i] = closed
+		if i < len(files) && files[i] != nil {
+			fds[i] = files[i].Fd()
+		}
+	}
+	if fds[p.plan.ReportFD] != closed {
+		return nil, fmt.Errorf("start launch program: descriptor %d is given away, and needed for reports", p.plan.ReportFD)
+	}
+	fds[p.plan.ReportFD] = report.Fd()
+	return fds, nil
+}
+
+// StepError is the failure of one step.
+type StepError struct {
+	// Index is the step's number in its plan.
+	Index int
+	// Step is the failed step.
+	Step Step
+	// Errno is what its system call returned.
+	Errno unix.Errno
+}
+
+// Error is the step's name and the errno in words.
+func (e *StepError) Error() string { return e.Step.Name + ": " + e.Errno.Error() }
+
+// Unwrap gives the errno, which matches the usual errors such as fs.ErrNotExist.
+func (e *StepError) Unwrap() error { return e.Errno }
+
+// Record is one report as it travels: RecordSize bytes.
+type Record struct {
+	// Step is the number of the step that failed or, if Errno is zero, that has
+	// been reached (Plan.Mark).
+	Step  int
+	Errno unix.Errno
+}
+
+// RecordSize is the length of a report in bytes: less than PIPE_BUF, so that reports
+// are never torn.
+const RecordSize = 8
+
+// ReadRecord reads one report. It returns io.EOF when no writer is left: the program
+// has executed its command, or is dead.
+func ReadRecord(r io.Reader) (Record, error) {
+	var b [RecordSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		if errors.Is(err, io.EOF) {
+			return Record{}, io.EOF
+		}
+		return Record{}, fmt.Errorf("read report of launch program: %w", err)
+	}
+	return Record{
+		Step:  int(binary.LittleEndian.Uint32(b[:])),
+		Errno: unix.Errno(binary.LittleEndian.Uint32(b[4:])),
+	}, nil
+}
+
+// Report waits for the program's next report: the name of the mark it has reached,
+// a *StepError, or io.EOF, after which there are no more.
+func (p *Process) Report() (mark string, err error) {
+	r, err := ReadRecord(p.report)
+	if err != nil {
+		return "", err
+	}
+	return p.plan.Resolve(r)
+}
+
+// Resolve turns a record into the name of the mark or the *StepError it stands for.
+func (p *Plan) Resolve(r Record) (mark string, err error) {
+	if r.Step >= len(p.steps) {
+		return "", fmt.Errorf("read report of launch program: step %d of %d", r.Step, len(p.steps))
+	}
+	step := p.steps[r.Step]
+	if r.Errno != 0 {
+		return "", &StepError{r.Step, step, r.Errno}
+	}
+	return step.Name, nil
+}
+
+// Wait waits for the program (or the command it has become) to end and reaps it.
+func (p *Process) Wait() (unix.WaitStatus, error) {
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(p.Pid, &ws, 0, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return ws, err
+		}
+	}
+}
+
+// Kill sends SIGKILL, through the pidfd if the kernel gave one.
+func (p *Process) Kill() error {
+	if err := unix.PidfdSendSignal(int(p.Pidfd.Fd()), unix.SIGKILL, nil, 0); err != nil {
+		return fmt.Errorf("kill process %d: %w", p.Pid, err)
+	}
+	return nil
+}
+
+// Close gives the descriptors back; the process itself goes on. A program that
+// reports after this is killed by SIGPIPE.
+func (p *Process) Close() error {
+	return errors.Join(p.report.Close(), p.Pidfd.Close())
+}
