@@ -1,0 +1,418 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"box/internal/atomicfile"
+	"box/internal/errdefs"
+
+	"golang.org/x/sys/unix"
+)
+
+// Manager is the network of one run root. It holds no descriptor and no lock
+// between calls; any number of processes may use the same roots at once.
+//
+// All methods work on the network namespace of the calling thread as the host's.
+type Manager struct {
+	config string // directory of bridge.json, survives reboots
+	volume string // directory of state.json and lock
+	key    string // absolute run root: whose bridge it is
+}
+
+// Endpoint is what a container wants of the network.
+type Endpoint struct {
+	// ContainerID names the lease; attaching the same id again replaces it.
+	ContainerID string
+	// Name and Hostname are kept with the lease for name look-ups.
+	Name, Hostname string
+	// Ports are to be published. Host ports must be resolved (see Reserve).
+	Ports []PortMapping
+}
+
+// Lease is what a container got.
+type Lease struct {
+	IP      netip.Addr
+	Subnet  netip.Prefix
+	Gateway netip.Addr
+	MAC     net.HardwareAddr
+	MTU     int
+	// Bridge and Veth are the links on the host.
+	Bridge, Veth string
+	Ports        []PortMapping
+}
+
+// Prefix is the address with the length of the subnet, as in "10.210.0.2/20".
+func (l Lease) Prefix() netip.Prefix { return netip.PrefixFrom(l.IP, l.Subnet.Bits()) }
+
+// Open prepares the network that is kept under root (settings) and runroot (what
+// is in the kernel); only directories are made.
+func Open(root, runroot string) (*Manager, error) {
+	key, err := filepath.Abs(runroot)
+	if err != nil {
+		return nil, fmt.Errorf("open network: %w", err)
+	}
+	m := &Manager{config: filepath.Join(root, "network"), volume: filepath.Join(key, "network"), key: key}
+	for _, dir := range []string{m.config, m.volume} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open network: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *Manager) statePath() string { return filepath.Join(m.volume, "state.json") }
+
+// locked runs f with the lock held on the current state, and saves the state
+// afterwards, whatever f returned: f records in it what it could not finish.
+func (m *Manager) locked(ctx context.Context, f func(*state) error) error {
+	lock, err := atomicfile.LockContext(ctx, filepath.Join(m.volume, "lock"))
+	if err != nil {
+		return fmt.Errorf("lock network: %w", err)
+	}
+	defer lock.Unlock() //nolint:errcheck // the kernel drops it with the descriptor
+	st, err := loadState(m.statePath())
+	if err != nil {
+		return err
+	}
+	err = f(st)
+	return errors.Join(err, st.save(m.statePath()))
+}
+
+// Attach connects netns to the bridge as eth0 and publishes ep's ports. On
+// failure everything is taken back. netns must stay open as long as the container
+// lives; the host's links go away with it.
+func (m *Manager) Attach(ctx context.Context, netns *os.File, ep Endpoint) (*Lease, error) {
+	if err := ep.check(); err != nil {
+		return nil, err
+	}
+	var lease *Lease
+	err := m.locked(ctx, func(st *state) (err error) {
+		lease, err = m.attach(st, netns, ep)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("attach container %.12s to the network: %w", ep.ContainerID, err)
+	}
+	return lease, nil
+}
+
+// check refuses what Attach could not carry out.
+func (ep Endpoint) check() error {
+	if ep.ContainerID == "" {
+		return errdefs.New(errdefs.ErrInvalid, "attach to the network: the container's id is empty")
+	}
+	for i, p := range ep.Ports {
+		if p.HostPort == 0 || p.HostPortEnd != 0 || p.ContainerPort == 0 {
+			return errdefs.New(errdefs.ErrInvalid, "publish port %s: the port is not resolved", p)
+		}
+		for _, q := range ep.Ports[:i] {
+			if p.overlaps(q) {
+				return errdefs.New(errdefs.ErrConflict, "publish port %s: port %d is published twice", p, p.HostPort)
+			}
+		}
+	}
+	return nil
+}
+
+// attach is Attach under the lock. The lease is on disk before the kernel hears of
+// it; a replaced lease's elements go with the table that is then made anew.
+func (m *Manager) attach(st *state, netns *os.File, ep Endpoint) (*Lease, error) {
+	l, err := openLinks()
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	bridge, err := m.bridge(st, l)
+	if err != nil {
+		return nil, err
+	}
+	ip, err := nextAddress(st.Subnet, st.Last, st.used())
+	if err != nil {
+		return nil, err
+	}
+	given := lease{
+		IP: ip, Veth: vethName(ep.ContainerID, st.Seq),
+		Name: ep.Name, Hostname: ep.Hostname, Ports: ep.Ports,
+	}
+	c := change{added: []lease{given}}
+	c.rebuild = st.add(ep.ContainerID, given)
+	if err := st.save(m.statePath()); err != nil {
+		return nil, err
+	}
+	p := pair{host: given.Veth, bridge: bridge, mtu: st.MTU, ip: ip, subnet: st.Subnet}
+	if err := m.connectAndPublish(st, l, p, netns, c); err != nil {
+		return nil, errors.Join(err, m.release(st, ep.ContainerID))
+	}
+	return &Lease{
+		IP: ip, Subnet: st.Subnet, Gateway: gateway(st.Subnet), MAC: containerMAC(ip), MTU: st.MTU,
+		Bridge: st.Bridge, Veth: given.Veth, Ports: ep.Ports,
+	}, nil
+}
+
+func (m *Manager) connectAndPublish(st *state, l links, p pair, netns *os.File, c change) error {
+	if err := l.connect(p, netns); err != nil {
+		return err
+	}
+	if err := allowForwarding(st.Bridge, c.added); err != nil {
+		return err
+	}
+	if err := newFirewall().sync(st, c); err != nil {
+		return err
+	}
+	return forgetFlows(c.added)
+}
+
+// allowForwarding lets the host route for containers, and, if a port may be
+// called by way of 127.0.0.1, lets loopback addresses onto the bridge (the guard
+// chain keeps containers from making use of that).
+func allowForwarding(bridge string, leases []lease) error {
+	on, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	if err != nil {
+		return fmt.Errorf("read sysctl: %w", err)
+	}
+	if strings.TrimSpace(string(on)) == "0" {
+		if err := writeSysctl("ipv4/ip_forward", "1"); err != nil {
+			return err
+		}
+	}
+	for _, l := range leases {
+		for _, p := range l.Ports {
+			if p.AnyAddress() || p.HostIP.IsLoopback() {
+				return writeSysctl("ipv4/conf/"+bridge+"/route_localnet", "1")
+			}
+		}
+	}
+	return nil
+}
+
+// bridge returns the index of this run root's bridge, making it if necessary, at
+// the site used last or else at the first one that is free.
+func (m *Manager) bridge(st *state, l links) (index int, err error) {
+	mac := bridgeMAC(m.key)
+	if st.Bridge != "" {
+		if index, err = l.ownBridge(st.Bridge, mac); index != 0 || err != nil {
+			return index, err
+		}
+	}
+	st.Generation = 0
+	sites, err := m.sites(st, l)
+	if err != nil {
+		return 0, err
+	}
+	st.Uplink, st.MTU = l.uplink()
+	for _, s := range sites {
+		if index, err = m.claim(st, l, s, mac); index != 0 {
+			return index, err
+		}
+		if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, errdefs.ErrConflict) {
+			return 0, err
+		}
+	}
+	return 0, fmt.Errorf("make bridge: no name is free: %w", err)
+}
+
+// sites are the places to try, in order. While there are leases only the present
+// one will do.
+func (m *Manager) sites(st *state, l links) ([]site, error) {
+	if len(st.Leases) > 0 {
+		return []site{st.site}, nil
+	}
+	taken, err := l.taken()
+	if err != nil {
+		return nil, err
+	}
+	sites := preferredSites(m.key)
+	last, ok, err := loadSite(m.config)
+	if err != nil {
+		return nil, err
+	}
+	if ok && last.Pinned {
+		sites = []site{last}
+	} else if ok {
+		sites = append([]site{last}, sites...)
+	}
+	return freeSites(sites, taken)
+}
+
+// claim makes the bridge of s, or adopts one that this run root has made before
+// and forgotten (killed in between). It is noted before it is made.
+func (m *Manager) claim(st *state, l links, s site, mac net.HardwareAddr) (index int, err error) {
+	if index, err = l.ownBridge(s.Bridge, mac); err != nil {
+		return 0, err
+	}
+	known, _, err := loadSite(m.config)
+	if err != nil {
+		return 0, err
+	}
+	if known != s {
+		if err := saveSite(m.config, s); err != nil {
+			return 0, err
+		}
+	}
+	before := st.site
+	st.site = s
+	if err := st.save(m.statePath()); err != nil {
+		return 0, err
+	}
+	if index != 0 {
+		link, err := l.LinkByIndex(index)
+		if err != nil {
+			return 0, fmt.Errorf("look for bridge %s: %w", s.Bridge, err)
+		}
+		return index, l.furnishBridge(s, link)
+	}
+	if index, err = l.makeBridge(s, mac, st.MTU); index == 0 {
+		st.site = before
+	}
+	return index, err
+}
+
+// Detach takes back what Attach gave to the container. Its links go with the
+// network namespace, which the caller closes. A container that has nothing is not an
+// error.
+func (m *Manager) Detach(ctx context.Context, containerID string) error {
+	if !m.inUse() {
+		return nil
+	}
+	err := m.locked(ctx, func(st *state) error { return m.release(st, containerID) })
+	if err != nil {
+		return fmt.Errorf("detach container %.12s from the network: %w", containerID, err)
+	}
+	return nil
+}
+
+// inUse tells, without the lock, whether there may be anything in the kernel.
+func (m *Manager) inUse() bool {
+	_, err := os.Lstat(m.statePath())
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+// release removes the leases of ids: rules first, then the record of them.
+func (m *Manager) release(st *state, ids ...string) error {
+	var c change
+	for _, id := range ids {
+		if l, ok := st.Leases[id]; ok {
+			c.removed = append(c.removed, l)
+			st.remove(id)
+		}
+	}
+	if len(c.removed) == 0 {
+		return nil
+	}
+	fw := newFirewall()
+	update := func() error { return fw.sync(st, c) }
+	if len(st.Leases) == 0 {
+		update = func() error { return fw.clear(st) }
+	}
+	if err := update(); err != nil {
+		for i, l := range c.removed { // keep what is not gone for the next sweep
+			st.Leases[ids[i]] = l
+		}
+		return err
+	}
+	return forgetFlows(c.removed)
+}
+
+// Settle removes the bridge if no container has used the network for grace. The
+// owner of a container calls it last, after it has told everybody that the
+// container is gone: removing a bridge takes long and stops all other changes to
+// links of the host meanwhile, so a quick succession of containers should share
+// one. Whoever attaches in between settles after itself.
+func (m *Manager) Settle(ctx context.Context, grace time.Duration) error {
+	seq, idle, err := m.idle()
+	if err != nil || !idle {
+		return err
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return m.locked(ctx, func(st *state) error {
+		if len(st.Leases) > 0 || st.Seq != seq {
+			return nil
+		}
+		return m.dismantle(st)
+	})
+}
+
+// idle tells whether there is a bridge without containers.
+func (m *Manager) idle() (seq uint32, idle bool, err error) {
+	if !m.inUse() {
+		return 0, false, nil
+	}
+	st, err := loadState(m.statePath())
+	if err != nil {
+		return 0, false, err
+	}
+	return st.Seq, st.Bridge != "" && len(st.Leases) == 0, nil
+}
+
+// dismantle removes the bridge of a state without leases.
+func (m *Manager) dismantle(st *state) error {
+	if st.Bridge == "" {
+		return nil
+	}
+	l, err := openLinks()
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	index, err := l.ownBridge(st.Bridge, bridgeMAC(m.key))
+	if err != nil && !errors.Is(err, errdefs.ErrConflict) {
+		return err
+	}
+	if index != 0 {
+		if err := l.removeBridge(index); err != nil {
+			return err
+		}
+	}
+	st.site = site{}
+	return nil
+}
+
+// settleTime is how long an idle bridge is left to the owner of the last
+// container before a sweep takes it for abandoned.
+const settleTime = 5 * time.Second
+
+// Sweep takes back what dead containers have left (killed owners), repairs rules
+// that others have changed or flushed, and removes an abandoned bridge. alive tells
+// whether the container's owner lives. Without anything in the kernel it costs one
+// look at a file.
+func (m *Manager) Sweep(ctx context.Context, alive func(containerID string) bool) error {
+	if !m.inUse() {
+		return nil
+	}
+	err := m.locked(ctx, func(st *state) error {
+		var dead []string
+		for id := range st.Leases {
+			if !alive(id) {
+				dead = append(dead, id)
+			}
+		}
+		if err := m.release(st, dead...); err != nil {
+			return err
+		}
+		if len(st.Leases) > 0 {
+			return newFirewall().sync(st, change{})
+		}
+		if time.Since(st.Idle) < settleTime && len(dead) == 0 {
+			return nil
+		}
+		return m.dismantle(st)
+	})
+	if err != nil {
+		return fmt.Errorf("sweep network: %w", err)
+	}
+	return nil
+}
