@@ -1,0 +1,130 @@
+package namespaces
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+)
+
+// Opened holds the namespace files of a Set.
+type Opened struct {
+	// Files are those of Set.Joins, in order, to be handed to the program.
+	Files []*os.File
+
+	parent []opened
+}
+
+type opened struct {
+	file *os.File
+	join Join
+}
+
+// Open opens the namespaces that the set joins, and checks that each is a namespace
+// of the type the configuration says. The caller closes the result.
+func (s *Set) Open() (*Opened, error) {
+	o := &Opened{}
+	for _, j := range s.Joins {
+		f, err := j.open()
+		if err != nil {
+			o.Close()
+			return nil, err
+		}
+		o.Files = append(o.Files, f)
+	}
+	for _, j := range s.ParentJoins {
+		f, err := j.open()
+		if err != nil {
+			o.Close()
+			return nil, err
+		}
+		o.parent = append(o.parent, opened{f, j})
+	}
+	return o, nil
+}
+
+func (j Join) open() (*os.File, error) {
+	f, err := os.OpenFile(j.Path, os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) // non-blocking: it may turn out to be a fifo
+	if err != nil {
+		return nil, fmt.Errorf("open %s namespace: %w", j.Type, err)
+	}
+	flag, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
+	if err != nil || uintptr(flag) != j.kind.flag {
+		f.Close()
+		return nil, errdefs.New(errdefs.ErrInvalid, "open %s namespace: %s is not one", j.Type, j.Path)
+	}
+	return f, nil
+}
+
+// Close closes the files. Closing a nil Opened does nothing.
+func (o *Opened) Close() {
+	if o == nil {
+		return
+	}
+	for _, f := range o.Files {
+		f.Close()
+	}
+	for _, p := range o.parent {
+		p.file.Close()
+	}
+}
+
+// Enter runs f, which forks, on a thread that has entered Set.ParentJoins. It is a
+// plain call of f when there are none.
+func (o *Opened) Enter(f func() error) error {
+	if len(o.parent) == 0 {
+		return f()
+	}
+	return onThread(func() error {
+		for _, p := range o.parent {
+			if err := p.enter(); err != nil {
+				return err
+			}
+		}
+		return f()
+	})
+}
+
+func (p opened) enter() error {
+	if p.join.kind.flag == unix.CLONE_NEWNS {
+		// Threads share root and working directory, which forbids setns.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return fmt.Errorf("unshare working directory: %w", err)
+		}
+	}
+	if err := unix.Setns(int(p.file.Fd()), int(p.join.kind.flag)); err != nil {
+		return fmt.Errorf("join %s namespace %s: %w", p.join.Type, p.join.Path, err)
+	}
+	return nil
+}
+
+// EnterPid runs f, which forks, on a thread whose children are born in the pid
+// namespace of the process behind pidfd.
+func EnterPid(pidfd *os.File, f func() error) error {
+	return onThread(func() error {
+		err := unix.Setns(int(pidfd.Fd()), unix.CLONE_NEWPID)
+		if errors.Is(err, unix.ESRCH) {
+			return errdefs.New(errdefs.ErrConflict, "join pid namespace: process is gone: %w", err)
+		}
+		if err != nil {
+			return fmt.Errorf("join pid namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+// onThread runs f on a thread of its own that no other goroutine will ever use: a
+// goroutine that ends while locked takes its thread with it. (A parent-death signal
+// asked for in f would therefore come at once.)
+func onThread(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- f()
+	}()
+	return <-done
+}

@@ -1,0 +1,41 @@
+// Package netdev plans what happens to network interfaces inside a new network
+// namespace before the container's command runs: the loopback interface comes up.
+//
+// It does not connect the namespace to anything; that is the network room's work,
+// done from outside.
+package netdev
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"box/pkg/launch"
+)
+
+// ifreq is struct ifreq: sixteen bytes of name, then a union of twenty-four.
+const (
+	ifreqSize    = 40
+	ifreqFlagsAt = unix.IFNAMSIZ
+)
+
+// AddLoopback adds the steps that bring lo up. A new namespace has nothing else to
+// be changed on it: the kernel gives it its addresses when it comes up.
+func AddLoopback(p *launch.Plan) {
+	b := make([]byte, ifreqSize)
+	copy(b, "lo")
+	binary.NativeEndian.PutUint16(b[ifreqFlagsAt:], unix.IFF_UP)
+	sock := p.Slot("socket")
+	p.Add(
+		launch.Step{
+			Name: "open socket for interface lo", Why: "any socket reaches the interfaces of the namespace it is made in",
+			Call: launch.Socket, Into: sock,
+			Args: []launch.Arg{launch.Int(unix.AF_INET), launch.Int(unix.SOCK_DGRAM | unix.SOCK_CLOEXEC), launch.Int(0)},
+		},
+		launch.Step{
+			Name: "bring interface lo up", Why: "a new network namespace has it down, and programs expect 127.0.0.1",
+			Call: launch.Ioctl,
+			Args: []launch.Arg{sock, launch.Int(unix.SIOCSIFFLAGS), launch.Bytes(b, func() string { return "{name=\"lo\", flags=IFF_UP}" })},
+		},
+	)
+}
