@@ -13,6 +13,9 @@ type Image struct {
 	ID digest.Digest
 	// Manifest describes the manifest in the store.
 	Manifest ocispec.Descriptor
+	// Source is the manifest as the registry has it, where that one is of
+	// Docker's own type and Manifest its OCI twin; else equal to Manifest.
+	Source ocispec.Descriptor
 	// Layers describes the layer blobs, base first, as the manifest does.
 	Layers []ocispec.Descriptor
 	// Config is the parsed configuration; RawConfig are its bytes, which keep

@@ -56,7 +56,7 @@ func (s *Store) furnish(dir string, parent digest.Digest) error {
 		return err
 	}
 	upper := filepath.Join(dir, "upper")
-	if err := os.Mkdir(upper, 0o755); err != nil {
+	if err := mkdirExactly(upper, 0o755); err != nil {
 		return err
 	}
 	// The upper directory itself becomes the root of the merged tree: what the

@@ -270,7 +270,7 @@ func mergeChild(src, dst *os.File, name string) error {
 
 // removeDir removes an empty directory of the layer.
 func (a *adopter) removeDir(dir string) error {
-	parent, err := in(a.top, path.Dir(dir), unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
+	parent, err := sys.OpenBeneath(a.top, path.Dir(dir), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}

@@ -47,9 +47,8 @@ func (s *Store) Stage(ctx context.Context) (*Staged, error) {
 		return nil, err
 	}
 	dir := filepath.Join(home.path, "diff")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		home.remove()
-		return nil, fmt.Errorf("stage layer: %w", err)
+	if err := mkdirExactly(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("stage layer: %w", errors.Join(err, home.remove()))
 	}
 	return &Staged{Dir: dir, store: s, home: home}, nil
 }
@@ -226,6 +225,14 @@ func (s *Store) sweepTorn() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// mkdirExactly makes a directory with this mode, whatever the umask.
+func mkdirExactly(path string, mode os.FileMode) error {
+	if err := os.Mkdir(path, mode); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
 }
 
 // removeTree is os.RemoveAll for trees in overlay form: a work directory holds
