@@ -105,7 +105,7 @@ func (p *policy) appendArch(list []segment, a *arch) []segment {
 		if next < nr && next <= newest {
 			list = append(list, segment{first: next, action: p.fallback})
 		}
-		if newest < nr {
+		if next < nr && newest < nr {
 			list = append(list, segment{first: max(next, newest+1), action: p.unknown})
 		}
 		if c := calls[nr]; c != nil {
