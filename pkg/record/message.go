@@ -43,6 +43,9 @@ type Request struct {
 	Stdin  bool `json:"stdin,omitempty"`  // asks for the writing end of stdin
 	Stdout bool `json:"stdout,omitempty"` // first file
 	Stderr bool `json:"stderr,omitempty"` // next file
+	// Rows and Cols are the size of the client's terminal, 0 if it has none.
+	Rows uint16 `json:"rows,omitempty"`
+	Cols uint16 `json:"cols,omitempty"`
 }
 
 // EventKind is what a monitor tells.

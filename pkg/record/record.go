@@ -1,6 +1,7 @@
 package record
 
 import (
+	"path/filepath"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -81,8 +82,9 @@ type Host struct {
 
 // Port publishes a port of the container on the host.
 type Port struct {
-	HostIP        string `json:"hostIP,omitempty"` // empty for every address
-	HostPort      uint16 `json:"hostPort"`         // 0 for one that the kernel chooses at start
+	HostIP        string `json:"hostIP,omitempty"`      // empty for every address
+	HostPort      uint16 `json:"hostPort"`              // 0 for one that the kernel chooses at start
+	HostPortEnd   uint16 `json:"hostPortEnd,omitempty"` // if not 0, the first free one from HostPort to here
 	ContainerPort uint16 `json:"containerPort"`
 	Proto         string `json:"proto"` // tcp, udp
 }
@@ -94,7 +96,8 @@ type Mount struct {
 	Source      string `json:"source"`         // path on the host
 	Destination string `json:"destination"`
 	ReadOnly    bool   `json:"readOnly,omitempty"`
-	Anonymous   bool   `json:"anonymous,omitempty"` // removed together with an auto-removed container
+	Propagation string `json:"propagation,omitempty"` // of a bind mount; empty for rprivate
+	Anonymous   bool   `json:"anonymous,omitempty"`   // removed together with an auto-removed container
 }
 
 // State is what changes while the container lives.
@@ -127,6 +130,10 @@ const (
 	HostnameFile = "hostname"
 	recordFile   = "record.json"
 )
+
+// NetnsPath is where the monitor mounts the container's network namespace, in
+// its own mount namespace only.
+func NetnsPath(runDir string) string { return filepath.Join(runDir, "netns") }
 
 // MarkExited ends a running container in the record.
 func (r *Record) MarkExited(code int, at time.Time) {

@@ -26,10 +26,10 @@ type Store struct {
 // the host (CVE-2021-41091).
 func OpenStore(root, runRoot string) (*Store, error) {
 	for _, dir := range []string{root, filepath.Join(root, "containers"), filepath.Join(root, "containers", namesDir), runRoot, filepath.Join(runRoot, "containers")} {
-		if err := os.Mkdir(dir, 0o711); err == nil || errors.Is(err, os.ErrExist) {
+		if err := os.Mkdir(dir, 0o700); err == nil || errors.Is(err, os.ErrExist) {
 			continue
 		}
-		if err := os.MkdirAll(dir, 0o711); err != nil {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make record store: %w", err)
 		}
 	}

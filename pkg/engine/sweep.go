@@ -1,0 +1,193 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+	"box/pkg/record"
+)
+
+// Sweep clears up behind processes that were killed. It costs one look at the
+// run directory when there is nothing to do: a run directory exists exactly as
+// long as somebody works for its container, and the kernel tells whether he
+// lives.
+func (e *Engine) Sweep(ctx context.Context) error {
+	ids, err := e.records.Orphans()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range ids {
+		if err := e.recover(ctx, id); err != nil {
+			errs = append(errs, fmt.Errorf("clear up container %s: %w", record.Short(id), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// recover brings a container whose monitor, creator or remover is gone into a
+// resting state. If somebody holds the lock there is nothing to recover.
+func (e *Engine) recover(ctx context.Context, id string) error {
+	lock, err := e.records.TryLock(id)
+	if errors.Is(err, record.ErrLocked) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r, err := e.records.Load(id)
+	if err == nil {
+		err = e.release(ctx, r)
+	}
+	switch {
+	case errors.Is(err, errdefs.ErrNotFound):
+		err = e.scrap(id, nil)
+	case errors.Is(err, errdefs.ErrCorrupt):
+		err = nil // stays as Dead; its files may be wanted
+	case err == nil:
+		err = e.settle(r)
+	}
+	if err != nil {
+		// The run directory stays, so that the next Sweep tries again.
+		return errors.Join(err, lock.Abandon())
+	}
+	return lock.Unlock()
+}
+
+// release takes from a container what the kernel does not tie to a process.
+func (e *Engine) release(ctx context.Context, r *record.Record) error {
+	// Not ErrNotFound: recover takes that for a missing record.
+	deleted := hide(runtimeOf(r).Delete(ctx, r.ID, true))
+	// The runtime may have been killed before it knew of its own container.
+	killed := killCgroups(ctx, r.Host.CgroupsPath)
+	var detached error
+	if r.Host.NetworkMode == NetworkBridge {
+		networks, err := e.networks()
+		if err == nil {
+			err = networks.Detach(ctx, r.ID)
+		}
+		detached = hide(err)
+	}
+	if killed == nil && detached == nil {
+		// What the runtime has no words for is no matter once the processes are
+		// gone, but its state directory would be in the way of the next start.
+		return removeRuntimeState(r)
+	}
+	return errors.Join(deleted, killed, detached)
+}
+
+func hide(err error) error {
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// removeRuntimeState removes what a runtime that was killed half-way left of a
+// container that it cannot load any more.
+func removeRuntimeState(r *record.Record) error {
+	if r.Runtime.Root == "" {
+		return nil
+	}
+	return os.RemoveAll(filepath.Join(r.Runtime.Root, r.ID))
+}
+
+// settle writes down the end of a container, or removes it.
+func (e *Engine) settle(r *record.Record) error {
+	if r.Host.AutoRemove || r.State.Status == record.Removing {
+		return e.scrap(r.ID, r)
+	}
+	if r.State.Status != record.Running {
+		return nil
+	}
+	r.MarkExited(killedCode, time.Now().UTC())
+	r.State.Error = "its monitor was killed"
+	return e.records.Save(r, record.Volatile)
+}
+
+// cgroupRoot is where the control groups are by convention; on hosts with v1
+// hierarchies they are the directories below.
+const cgroupRoot = "/sys/fs/cgroup"
+
+// killCgroups kills what is in the container's control groups, in whichever
+// hierarchy a runtime has made them, and removes them. It is the last resort
+// for a container that its runtime does not know of.
+func killCgroups(ctx context.Context, path string) error {
+	if path == "" || path == "/" || strings.Contains(path, "..") {
+		return nil
+	}
+	dirs := []string{filepath.Join(cgroupRoot, path)}
+	if entries, err := os.ReadDir(cgroupRoot); err == nil {
+		for _, entry := range entries {
+			dirs = append(dirs, filepath.Join(cgroupRoot, entry.Name(), path))
+		}
+	}
+	var errs []error
+	for _, dir := range dirs {
+		errs = append(errs, killCgroup(ctx, dir))
+	}
+	return errors.Join(errs...)
+}
+
+// killCgroup kills the processes of one group and removes it. The removal is
+// tried until the kernel has taken the dead away: cgroup v1 has no event to
+// wait for.
+func killCgroup(ctx context.Context, dir string) error {
+	for wait := time.Millisecond; ; wait *= 2 {
+		if err := removeGroups(dir); err == nil || errors.Is(err, os.ErrNotExist) {
+			return nil
+		} else if wait > maxGroupWait {
+			return fmt.Errorf("remove control group %s: %w", dir, err)
+		}
+		killGroup(dir)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+const maxGroupWait = 2 * time.Second
+
+// killGroup kills by cgroup.kill, which also catches what forks meanwhile, or
+// one by one where that is missing (v1, kernels before 5.14).
+func killGroup(dir string) {
+	if os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil {
+		return
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return
+	}
+	for _, pid := range strings.Fields(string(data)) {
+		if n, err := strconv.Atoi(pid); err == nil && n > 1 {
+			_ = unix.Kill(n, unix.SIGKILL) // gone is as good as killed
+		}
+	}
+}
+
+// removeGroups removes the group and those that the container made below.
+func removeGroups(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			if err := removeGroups(filepath.Join(dir, entry.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return unix.Rmdir(dir)
+}
