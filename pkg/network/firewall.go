@@ -204,7 +204,7 @@ func (f firewall) stageForeign(st *state, chains []*nftables.Chain) (staged bool
 // foreignPlaces finds the chains that need accept rules.
 func (f firewall) foreignPlaces(st *state, chains []*nftables.Chain) (map[foreignChain][]acceptRule, error) {
 	places := map[foreignChain][]acceptRule{}
-	for _, c := range forwardChains(chains, st.Bridge) {
+	for _, c := range forwardChains(chains) {
 		rules, err := f.GetRules(c.Table, c)
 		if err != nil {
 			return nil, fmt.Errorf("list rules of chain %s %s: %w", c.Table.Name, c.Name, err)

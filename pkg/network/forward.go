@@ -113,11 +113,17 @@ func tagged(r *nftables.Rule, bridge string) bool {
 }
 
 // forwardChains are the base chains in the forward hook that see IPv4 packets,
-// other than those of table own.
-func forwardChains(chains []*nftables.Chain, own string) []*nftables.Chain {
+// other than those in tables of box, of whatever run root.
+func forwardChains(chains []*nftables.Chain) []*nftables.Chain {
+	boxes := map[string]bool{}
+	for _, c := range chains {
+		if strings.HasPrefix(c.Name, layoutPrefix) {
+			boxes[c.Table.Name] = true
+		}
+	}
 	return slices.DeleteFunc(slices.Clone(chains), func(c *nftables.Chain) bool {
 		seesIPv4 := c.Table.Family == nftables.TableFamilyIPv4 || c.Table.Family == nftables.TableFamilyINet
-		return !seesIPv4 || c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || c.Table.Name == own
+		return !seesIPv4 || c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || boxes[c.Table.Name]
 	})
 }
 

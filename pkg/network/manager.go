@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -298,13 +299,14 @@ func (m *Manager) inUse() bool {
 // release removes the leases of ids: rules first, then the record of them.
 func (m *Manager) release(st *state, ids ...string) error {
 	var c change
+	gone := map[string]lease{}
 	for _, id := range ids {
 		if l, ok := st.Leases[id]; ok {
-			c.removed = append(c.removed, l)
+			gone[id], c.removed = l, append(c.removed, l)
 			st.remove(id)
 		}
 	}
-	if len(c.removed) == 0 {
+	if len(gone) == 0 {
 		return nil
 	}
 	fw := newFirewall()
@@ -313,9 +315,7 @@ func (m *Manager) release(st *state, ids ...string) error {
 		update = func() error { return fw.clear(st) }
 	}
 	if err := update(); err != nil {
-		for i, l := range c.removed { // keep what is not gone for the next sweep
-			st.Leases[ids[i]] = l
-		}
+		maps.Copy(st.Leases, gone) // what is not gone is left to the next sweep
 		return err
 	}
 	return forgetFlows(c.removed)

@@ -14,6 +14,7 @@ import (
 // The table, for bridge box0 and subnet 10.210.0.0/20, in nft's words:
 //
 //	table inet box0 {
+//	  chain box-layout-1 { }
 //	  map ports { type inet_proto . inet_service : ipv4_addr . inet_service }
 //	  map bound { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service }
 //
@@ -73,7 +74,10 @@ const (
 // layout names the shape of the table. It is the name of an empty chain in it:
 // looking that chain up tells whether the table is there and was made by a box
 // that makes the same rules. Change it whenever the rules change.
-const layout = "layout-1"
+const (
+	layout       = layoutPrefix + "1"
+	layoutPrefix = "box-layout-"
+)
 
 // ruleTable is the table of s.
 func ruleTable(s site) *nftables.Table {

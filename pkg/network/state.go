@@ -32,7 +32,8 @@ type state struct {
 	Generation uint32 `json:"generation"`
 	// Foreign are the chains of others that hold our accept rules.
 	Foreign []foreignChain `json:"foreign,omitempty"`
-	// Last is the address given out last; Seq counts attachments.
+	// Last is the address given out last. Seq counts attachments, from a number
+	// that differs from one life of the state to the next.
 	Last   netip.Addr       `json:"last,omitzero"`
 	Seq    uint32           `json:"seq"`
 	Leases map[string]lease `json:"leases"`
@@ -56,7 +57,7 @@ func loadState(path string) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	fresh := &state{Boot: boot, NetNS: netns, Leases: map[string]lease{}}
+	fresh := &state{Boot: boot, NetNS: netns, Leases: map[string]lease{}, Seq: uint32(time.Now().UnixMilli())}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fresh, nil
