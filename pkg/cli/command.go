@@ -53,41 +53,34 @@ func verbs() []verb {
 		{"run", groupContainer, runCommand},
 		{"create", groupContainer, createCommand},
 		{"start", groupContainer, startCommand},
+		{"attach", groupContainer, attachCommand},
 		{"exec", groupContainer, execCommand},
 		{"ps", groupContainer, psCommand},
-		{"logs", groupContainer, logsCommand},
 		{"inspect", groupContainer, inspectCommand},
 		{"wait", groupContainer, waitCommand},
 		{"stop", groupContainer, stopCommand},
 		{"restart", groupContainer, restartCommand},
 		{"kill", groupContainer, killCommand},
 		{"rm", groupContainer, rmCommand},
-		{"build", groupImage, buildCommand},
 		{"images", groupImage, imagesCommand},
 		{"tag", groupImage, tagCommand},
 		{"rmi", groupImage, rmiCommand},
-		{"load", groupImage, loadCommand},
-		{"save", groupImage, saveCommand},
-		{"import", groupImage, importCommand},
-		{"pull", groupRegistry, pullCommand},
-		{"push", groupRegistry, pushCommand},
-		{"login", groupRegistry, loginCommand},
-		{"logout", groupRegistry, logoutCommand},
 		{"version", groupOther, versionCommand},
 		{"help", groupOther, helpCommand},
 	}
 }
 
-// longForms are Docker's spellings with a noun before the verb.
+// longForms are Docker's spellings with a noun before the verb, and the verb
+// with its flags that each stands for.
 var longForms = map[string]map[string]string{
 	"container": {
-		"run": "run", "create": "create", "start": "start", "exec": "exec", "ls": "ps", "list": "ps", "ps": "ps",
-		"logs": "logs", "inspect": "inspect", "wait": "wait", "stop": "stop", "restart": "restart", "kill": "kill",
+		"run": "run", "create": "create", "start": "start", "attach": "attach", "exec": "exec", "ls": "ps", "list": "ps", "ps": "ps",
+		"logs": "logs", "inspect": "inspect --type=container", "wait": "wait", "stop": "stop", "restart": "restart", "kill": "kill",
 		"rm": "rm", "remove": "rm",
 	},
 	"image": {
 		"build": "build", "ls": "images", "list": "images", "tag": "tag", "rm": "rmi", "remove": "rmi", "load": "load",
-		"save": "save", "import": "import", "pull": "pull", "push": "push", "inspect": "inspect",
+		"save": "save", "import": "import", "pull": "pull", "push": "push", "inspect": "inspect --type=image",
 	},
 	"builder": {"build": "build"},
 	"buildx":  {"build": "build"},
@@ -96,7 +89,7 @@ var longForms = map[string]map[string]string{
 // laterCommands are commands of Docker's that box has not, so that they are
 // told from typing errors.
 var laterCommands = []string{
-	"attach", "commit", "compose", "container", "context", "cp", "diff", "events", "export", "history", "image",
+	"commit", "compose", "container", "context", "cp", "diff", "events", "export", "history", "image",
 	"info", "manifest", "network", "pause", "plugin", "port", "rename", "search", "stats", "swarm", "system",
 	"top", "unpause", "update", "volume",
 }
@@ -109,8 +102,14 @@ func find(args []string) (*command, []string, error) {
 		if !ok {
 			return nil, nil, unknownCommand(name + " " + rest[0])
 		}
-		name, rest = verb, rest[1:]
+		name, implied, _ := strings.Cut(verb, " ")
+		return pick(name, append(strings.Fields(implied), rest[1:]...))
 	}
+	return pick(name, rest)
+}
+
+// pick makes the command that is called name.
+func pick(name string, rest []string) (*command, []string, error) {
 	for _, v := range verbs() {
 		if v.name == name {
 			return v.make(), rest, nil

@@ -162,4 +162,3 @@ func (a *app) each(cmd *command, operands []string, do func(string) error) error
 	}
 	return nil
 }
-

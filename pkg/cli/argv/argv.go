@@ -93,18 +93,17 @@ func (s *Set) Int(p *int, name string, short byte, value, usage string) {
 }
 
 // Seconds registers a flag that takes a number of seconds, as Docker's -t
-// does, or a duration with its unit (90s, 2m).
-func (s *Set) Seconds(p *time.Duration, name string, short byte, usage string) {
+// does, or a duration with its unit (90s, 2m). Not given, *p stays nil.
+func (s *Set) Seconds(p **time.Duration, name string, short byte, usage string) {
 	s.Add(Flag{Name: name, Short: short, Value: "seconds", Usage: usage}, func(v string) error {
-		if n, err := strconv.Atoi(v); err == nil {
-			*p = time.Duration(n) * time.Second
-			return nil
-		}
 		d, err := time.ParseDuration(v)
+		if n, atoiErr := strconv.Atoi(v); atoiErr == nil {
+			d, err = time.Duration(n)*time.Second, nil
+		}
 		if err != nil {
 			return fmt.Errorf("%q is not a number of seconds", v)
 		}
-		*p = d
+		*p = &d
 		return nil
 	})
 }

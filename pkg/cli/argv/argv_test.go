@@ -14,7 +14,12 @@ type values struct {
 	Name               string
 	Publish, Env       []string
 	Tail               int
-	Wait               time.Duration
+	Wait               *time.Duration
+}
+
+func seconds(n int) *time.Duration {
+	d := time.Duration(n) * time.Second
+	return &d
 }
 
 func newSet(v *values) *Set {
@@ -48,8 +53,8 @@ func TestParse(t *testing.T) {
 		{args: "-d -- -t --name", want: values{Detach: true}, operands: []string{"-t", "--name"}},
 		{args: "a -- -t", interspersed: true, operands: []string{"a", "-t"}},
 		{args: "- x", want: values{}, operands: []string{"-", "x"}},
-		{args: "-n 5 --time 2m", want: values{Tail: 5, Wait: 2 * time.Minute}},
-		{args: "--time 3", want: values{Wait: 3 * time.Second}},
+		{args: "-n 5 --time 2m", want: values{Tail: 5, Wait: seconds(120)}},
+		{args: "--time 3", want: values{Wait: seconds(3)}},
 		{args: "--name --detach", want: values{Name: "--detach"}},
 		{args: "--name=", want: values{}},
 	}

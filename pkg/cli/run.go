@@ -1,0 +1,189 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"box/internal/errdefs"
+	"box/pkg/cli/argv"
+	"box/pkg/engine"
+	"box/pkg/image"
+	"box/pkg/record"
+)
+
+func runCommand() *command {
+	c := &command{
+		name: "run", operands: "IMAGE [COMMAND] [ARG...]", summary: "Run a command in a new container",
+		min: 1, max: -1, stopsAtOperand: true, ownSignals: true, runsContainer: true,
+	}
+	var f containerFlags
+	var detach bool
+	var client clientFlags
+	c.flags.Bool(&detach, "detach", 'd', "run in the background and print the container's id")
+	f.register(&c.flags)
+	client.register(&c.flags)
+	c.run = func(ctx context.Context, a *app, args []string) error { return a.run(ctx, &f, client, detach, args) }
+	return c
+}
+
+// clientFlags say how this process stands to the container that it is attached
+// to.
+type clientFlags struct {
+	sigProxy   bool
+	detachKeys string
+}
+
+func (f *clientFlags) register(s *argv.Set) {
+	f.sigProxy, f.detachKeys = true, engine.DefaultDetachKeys
+	s.Bool(&f.sigProxy, "sig-proxy", 0, "pass signals on to the container (true)")
+	s.String(&f.detachKeys, "detach-keys", 0, "keys", "keys that leave it running (ctrl-p,ctrl-q)")
+}
+
+func (a *app) run(ctx context.Context, f *containerFlags, client clientFlags, detach bool, args []string) error {
+	o, err := f.finish(args[1:], os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	stdio, err := a.stdio(o.OpenStdin && !detach, o.Tty && !detach, client)
+	if err != nil {
+		return err
+	}
+	if detach {
+		stdio = engine.Stdio{}
+	}
+	o.StdinOnce = o.OpenStdin && !detach
+	o.ImageName = args[0]
+	if o.Image, err = a.findOrPull(ctx, args[0], f.pull, f.quiet); err != nil {
+		return err
+	}
+	cid, err := openCIDFile(f.cidFile)
+	if err != nil {
+		return err
+	}
+	e, err := a.engine()
+	if err != nil {
+		return errors.Join(err, cid.drop())
+	}
+	r, session, err := e.Run(ctx, o, stdio)
+	if err != nil {
+		return errors.Join(startFailure(err), cid.drop())
+	}
+	if err := cid.write(r.ID); err != nil {
+		return err
+	}
+	if detach {
+		fmt.Fprintln(a.out, r.ID)
+		return session.Close()
+	}
+	return wait(ctx, session, client.sigProxy && !o.Tty)
+}
+
+// wait stays with the container until it is over, and ends with its exit code.
+func wait(ctx context.Context, s *engine.Session, forward bool) error {
+	if forward {
+		defer s.ForwardSignals(ctx)()
+	}
+	code, err := s.Wait(ctx)
+	if errors.Is(err, engine.ErrDetached) {
+		return nil
+	}
+	if err != nil {
+		return startFailure(err)
+	}
+	return exitWith(code)
+}
+
+// startFailure gives a command that could not be started the exit code that
+// shells give it.
+func startFailure(err error) error {
+	var start *record.StartError
+	if errors.As(err, &start) {
+		return withCode(err, start.Code)
+	}
+	return err
+}
+
+// stdio is what this process joins to a container that it attaches to.
+func (a *app) stdio(stdin, tty bool, client clientFlags) (engine.Stdio, error) {
+	var s engine.Stdio
+	keys, err := engine.ParseDetachKeys(client.detachKeys)
+	if err != nil {
+		return s, usage(err)
+	}
+	s.DetachKeys = keys
+	s.Stdout, _ = a.out.(*os.File)
+	s.Stderr, _ = a.err.(*os.File)
+	if !stdin {
+		return s, nil
+	}
+	if tty && !isTerminal(a.in) {
+		return s, errdefs.WithHint(
+			errdefs.New(errdefs.ErrInvalid, "attach standard input: it is not a terminal, but -t asks for one"),
+			"leave out -t when the input is a pipe or a file")
+	}
+	s.Stdin = a.in
+	return s, nil
+}
+
+// Values of --pull.
+const (
+	pullAlways  = "always"
+	pullMissing = "missing"
+	pullNever   = "never"
+)
+
+// findOrPull finds the image in the store, and in its registry if it is not
+// there.
+func (a *app) findOrPull(ctx context.Context, name, when string, quiet bool) (*image.Image, error) {
+	images, err := a.images()
+	if err != nil {
+		return nil, err
+	}
+	switch when {
+	case "", pullMissing, pullNever:
+		img, err := images.Lookup(name)
+		if when == pullNever || !errors.Is(err, errdefs.ErrNotFound) {
+			return img, err
+		}
+		if !quiet {
+			fmt.Fprintf(a.err, "image %s is not here; pulling it\n", visible(name))
+		}
+	case pullAlways:
+	default:
+		return nil, usage(errdefs.New(errdefs.ErrInvalid, "flag --pull: %q is none of always, missing, never", when))
+	}
+	return a.pullImage(ctx, name, quiet)
+}
+
+// cidFile receives the id of the new container. It must not exist before, so
+// that no script takes an old id for the new one.
+type cidFile struct{ f *os.File }
+
+func openCIDFile(path string) (cidFile, error) {
+	if path == "" {
+		return cidFile{}, nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return cidFile{}, errdefs.WithHint(errdefs.New(errdefs.ErrExists, "write --cidfile %s: it exists already", path), "remove it first, or name another one")
+	}
+	return cidFile{f}, err
+}
+
+func (c cidFile) write(id string) error {
+	if c.f == nil {
+		return nil
+	}
+	_, err := c.f.WriteString(id)
+	return errors.Join(err, c.f.Close())
+}
+
+// drop removes the file again when there is no container.
+func (c cidFile) drop() error {
+	if c.f == nil {
+		return nil
+	}
+	return errors.Join(c.f.Close(), os.Remove(c.f.Name()))
+}

@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"box/pkg/ocirt"
+)
+
+func versionCommand() *command {
+	c := &command{name: "version", summary: "Print the versions of box and of its runtime", anyUser: true}
+	var format string
+	c.flags.String(&format, "format", 'f', "template", "print by a Go template, or json")
+	c.run = func(ctx context.Context, a *app, _ []string) error {
+		v := a.versions(ctx)
+		if format != "" {
+			f, err := parseFormat(format)
+			if err != nil {
+				return err
+			}
+			return f.line(a.out, v)
+		}
+		t := newTable(a.out)
+		t.row("box:", v.Version)
+		t.row("commit:", v.Commit)
+		t.row("built with:", v.GoVersion+" for "+v.OS+"/"+v.Arch)
+		t.row("runtime:", v.Runtime)
+		return t.flush()
+	}
+	return c
+}
+
+// versions has the names of `docker version --format` where they exist.
+type versions struct {
+	Version, Commit, GoVersion, OS, Arch, Runtime string
+}
+
+func (a *app) versions(ctx context.Context) versions {
+	return versions{
+		Version: orElse(a.build.Version, "unknown"), Commit: orElse(a.build.Commit, "unknown"),
+		GoVersion: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Runtime: a.runtimeVersion(ctx),
+	}
+}
+
+// runtimeVersion is what the runtime says of itself, or why it cannot be asked.
+func (a *app) runtimeVersion(ctx context.Context) string {
+	path, err := ocirt.Find(a.runtime)
+	if err != nil {
+		return err.Error()
+	}
+	line, err := ocirt.Runtime{Path: path}.Version(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%s (%s)", line, path)
+}

@@ -1,0 +1,172 @@
+// Command bench times box beside whatever other engines the machine has, and
+// prints one table of ratios. It is what `make bench` runs.
+//
+// Every figure is the wall-clock time of whole processes, as a user would feel
+// it. The contenders of a case take turns, so that a busy moment hits all of
+// them. The minimum is printed beside the median because it is the steadier of
+// the two on a shared machine.
+//
+// It works in a private mount namespace with a plain cgroup2 mount, so that all
+// runtimes face the same cgroup version, and in directories of its own.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+// contender is one program in a case.
+type contender struct {
+	name string
+	// steps are the commands whose time counts, made for the n-th turn.
+	steps func(n int) [][]string
+	// after tidies up behind a turn; its time does not count.
+	after func(n int) [][]string
+}
+
+// benchCase is one row group of the table. The first contender is box; the
+// others are compared with it.
+type benchCase struct {
+	name       string
+	turns      int
+	contenders []contender
+}
+
+func main() {
+	turns := flag.Int("n", 20, "turns per case")
+	only := flag.String("run", "", "only cases whose name contains this")
+	bin := flag.String("bin", "bin", "directory of box's binaries")
+	flag.Parse()
+	if os.Getenv(insideVar) == "" {
+		os.Exit(reexec())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := bench(ctx, *bin, *only, *turns); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// insideVar marks the process that runs in the private mount namespace.
+const insideVar = "BOX_BENCH_INSIDE"
+
+// reexec runs this program again in a mount namespace of its own, with a
+// cgroup2 mount on /sys/fs/cgroup.
+func reexec() int {
+	script := `mount -t cgroup2 none /sys/fs/cgroup && exec "$@"`
+	args := append([]string{"-c", script, "bench"}, os.Args...)
+	cmd := exec.Command("sh", args...)
+	cmd.Args[4] = "/proc/self/exe"
+	if self, err := os.Executable(); err == nil {
+		cmd.Args[4] = self
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), insideVar+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func bench(ctx context.Context, bin, only string, turns int) error {
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "box-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	f := &field{ctx: ctx, bin: bin, dir: dir, turns: turns}
+	defer f.tidy()
+	out := tabwriter.NewWriter(os.Stdout, 0, 1, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(out, "case\tprogram\tmin ms\tmedian ms\tratio\t")
+	for _, c := range f.cases() {
+		if !strings.Contains(c.name, only) {
+			continue
+		}
+		got, err := c.measure(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		c.print(out, got)
+	}
+	return out.Flush()
+}
+
+// measure gives the times of every contender, sorted.
+func (c benchCase) measure(ctx context.Context) (map[string][]time.Duration, error) {
+	got := map[string][]time.Duration{}
+	for n := -1; n < c.turns; n++ { // the first turn warms the caches
+		for _, p := range c.contenders {
+			d, err := p.turn(ctx, n+1)
+			if err != nil {
+				return nil, err
+			}
+			if n >= 0 {
+				got[p.name] = append(got[p.name], d)
+			}
+		}
+	}
+	for _, times := range got {
+		slices.Sort(times)
+	}
+	return got, nil
+}
+
+func (p contender) turn(ctx context.Context, n int) (time.Duration, error) {
+	var commands []*exec.Cmd
+	for _, argv := range p.steps(n) {
+		commands = append(commands, exec.CommandContext(ctx, argv[0], argv[1:]...))
+	}
+	start := time.Now()
+	for _, cmd := range commands {
+		if err := cmd.Run(); err != nil {
+			out, _ := exec.CommandContext(ctx, cmd.Args[0], cmd.Args[1:]...).CombinedOutput()
+			return 0, fmt.Errorf("%s: %w; tried again it says: %s", strings.Join(cmd.Args, " "), err, out)
+		}
+	}
+	d := time.Since(start)
+	if p.after == nil {
+		return d, nil
+	}
+	for _, argv := range p.after(n) {
+		if out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			return 0, fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out)
+		}
+	}
+	return d, nil
+}
+
+// print writes the case's rows; ratios are of medians, to the first contender.
+func (c benchCase) print(out *tabwriter.Writer, got map[string][]time.Duration) {
+	var first time.Duration
+	for i, p := range c.contenders {
+		times := got[p.name]
+		median := times[len(times)/2]
+		if i == 0 {
+			first = median
+		}
+		name := ""
+		if i == 0 {
+			name = c.name
+		}
+		fmt.Fprintf(out, "%s\t%s\t%.1f\t%.1f\t%.2f\t\n", name, p.name, ms(times[0]), ms(median), float64(median)/float64(first))
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

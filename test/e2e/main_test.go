@@ -1,0 +1,103 @@
+// Package e2e runs scenarios on the built programs, as a user would: each
+// states one thing that must hold, from the command line to the kernel. They
+// need root and what scripts/test-deps.sh installs.
+//
+// BOX_BIN names the directory of the programs (they are built if it is not
+// set); BOX_RUNTIME swaps the OCI runtime under box, so that every scenario is
+// also one about runc or crun.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"box/test/baseimage"
+)
+
+// programs is the directory with box, box-runtime and box-monitor.
+var programs string
+
+func TestMain(m *testing.M) {
+	code, err := runAll(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runAll(m *testing.M) (int, error) {
+	dir, err := os.MkdirTemp("", "box-e2e-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if programs = os.Getenv("BOX_BIN"); programs == "" {
+		programs = filepath.Join(dir, "bin")
+		if err := buildPrograms(programs); err != nil {
+			return 1, err
+		}
+	}
+	mirror.dir = filepath.Join(dir, "mirror")
+	defer mirror.stop()
+	return m.Run(), nil
+}
+
+func buildPrograms(to string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-o", to+"/", "./cmd/...")
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the programs: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// mirror is the registry that stands in for docker.io. It is started by the
+// first test that wants it, and an image is put into it by the first test that
+// wants that one.
+var mirror mirrorRegistry
+
+type mirrorRegistry struct {
+	mu       sync.Mutex
+	dir      string
+	registry *baseimage.Registry
+	has      map[string]bool
+}
+
+// serve makes sure that the mirror has the images and returns its address.
+func (m *mirrorRegistry) serve(images ...string) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.registry == nil {
+		if err := os.MkdirAll(m.dir, 0o700); err != nil {
+			return "", err
+		}
+		r, err := baseimage.StartRegistry(context.Background(), m.dir, "127.0.0.1:0", "")
+		if err != nil {
+			return "", err
+		}
+		m.registry, m.has = r, map[string]bool{}
+	}
+	for _, image := range images {
+		if m.has[image] {
+			continue
+		}
+		if err := baseimage.Push(context.Background(), m.registry.Addr, image); err != nil {
+			return "", err
+		}
+		m.has[image] = true
+	}
+	return m.registry.Addr, nil
+}
+
+func (m *mirrorRegistry) stop() {
+	if m.registry != nil {
+		_ = m.registry.Stop() // it dies with this process at the latest
+	}
+}
