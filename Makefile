@@ -7,6 +7,7 @@
 GO      ?= $(shell command -v go || echo /usr/local/go/bin/go)
 PREFIX  ?= /usr/local
 DESTDIR ?=
+PORT    ?= 8080
 VERSION := $(shell cat VERSION)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
@@ -46,7 +47,7 @@ uninstall: ## remove what install put there
 	rmdir '$(DESTDIR)$(PREFIX)/libexec/box' 2>/dev/null || true
 
 demo: check-root build ## build testdata/hello, run it on port 8080 and fetch its page
-	@sh scripts/demo.sh
+	@PORT=$(PORT) sh scripts/demo.sh
 
 test: check-root ## install what the tests need, then run every test
 	@sh scripts/test-deps.sh
