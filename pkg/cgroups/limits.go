@@ -1,0 +1,207 @@
+package cgroups
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"box/internal/errdefs"
+)
+
+// limit is one value to be written, with where it came from.
+type limit struct {
+	field      string // below linux.resources
+	controller string
+	file       string
+	value      string
+	// silent marks a value that asks for nothing: it is written where it can be,
+	// and not missed where it cannot.
+	silent bool
+	// optional marks a file that not every kernel has even with the controller.
+	optional bool
+}
+
+// Apply writes the limits. Notes are sentences about values that ask for nothing
+// and could not be written, for a debug log. On an error some limits may have
+// been written; the caller removes the group, or keeps the old container.
+//
+// It does not touch device rules; see SetDevices.
+func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []string, err error) {
+	limits, err := plan(r, c.traits())
+	if err != nil || len(limits) == 0 {
+		return nil, err
+	}
+	if err := c.checkUsage(r); err != nil {
+		return nil, err
+	}
+	missing, err := c.enable(controllers(limits))
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range limits {
+		why := missing[l.controller]
+		if why == "" {
+			why, err = c.set(l)
+		}
+		switch {
+		case err != nil:
+			return notes, err
+		case why == "":
+		case l.silent:
+			notes = append(notes, fmt.Sprintf("linux.resources.%s: %s not set to %s: %s", l.field, l.file, l.value, why))
+		default:
+			return notes, c.refuse(l, why)
+		}
+	}
+	return notes, nil
+}
+
+// refuse is the error for a limit that cannot be had here.
+func (c *Cgroup) refuse(l limit, why string) error {
+	err := errdefs.New(errdefs.ErrUnsupported, "linux.resources.%s: cannot set %s of cgroup %s: %s", l.field, l.file, c.path, why)
+	return errdefs.WithHint(err, "Limits need cgroup v2 with the %s controller; on a systemd host boot with systemd.unified_cgroup_hierarchy=1, or leave this limit out.", l.controller)
+}
+
+// set writes one limit. A file that the kernel does not have is a reason, not an
+// error, so that silent limits may pass.
+func (c *Cgroup) set(l limit) (why string, err error) {
+	err = c.write(l.file, l.value)
+	if errors.Is(err, fs.ErrNotExist) {
+		if l.optional {
+			return "", nil
+		}
+		return "this kernel has no " + l.file, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("linux.resources.%s: %w", l.field, err)
+	}
+	return "", err
+}
+
+// checkUsage carries out checkBeforeUpdate: lowering the limit below what is in
+// use would kill processes. The text is runc's.
+func (c *Cgroup) checkUsage(r *specs.LinuxResources) error {
+	m := r.Memory
+	if m == nil || m.CheckBeforeUpdate == nil || !*m.CheckBeforeUpdate || m.Limit == nil || *m.Limit <= 0 {
+		return nil
+	}
+	data, err := c.read("memory.current")
+	if err != nil {
+		return nil //nolint:nilerr // no memory controller: Apply says so for the limit itself
+	}
+	usage := flatKeyed("usage " + data)["usage"]
+	if uint64(*m.Limit) < usage {
+		return errdefs.New(errdefs.ErrConflict, "rejecting memory limit %d < usage %d", *m.Limit, usage)
+	}
+	return nil
+}
+
+// controllers lists the controllers of limits, each once.
+func controllers(limits []limit) []string {
+	var names []string
+	for _, l := range limits {
+		if !slices.Contains(names, l.controller) {
+			names = append(names, l.controller)
+		}
+	}
+	return names
+}
+
+// traits are the facts of this kernel that decide which file takes a value.
+type traits struct {
+	bfq bool // io.bfq.weight exists: the BFQ scheduler is there
+}
+
+func (c *Cgroup) traits() traits {
+	_, err := os.Lstat(filepath.Join(c.Dir(), "io.bfq.weight"))
+	return traits{bfq: err == nil}
+}
+
+// enable switches controllers on for the group: each group above it has to hand
+// them down in its cgroup.subtree_control. It returns the reasons for those that
+// cannot be had. The error is for reading only.
+func (c *Cgroup) enable(names []string) (missing map[string]string, err error) {
+	missing = map[string]string{}
+	wanted := slices.Clone(names)
+	for _, dir := range ancestors(c.path) {
+		data, err := os.ReadFile(filepath.Join(c.root, dir, "cgroup.controllers"))
+		if err != nil {
+			return nil, err
+		}
+		offered := strings.Fields(string(data))
+		wanted = slices.DeleteFunc(wanted, func(name string) bool {
+			if slices.Contains(offered, name) {
+				return false
+			}
+			missing[name] = absence(name, dir)
+			return true
+		})
+		wanted = handDown(filepath.Join(c.root, dir), dir, wanted, missing)
+		if len(wanted) == 0 {
+			break
+		}
+	}
+	return missing, nil
+}
+
+// ancestors lists the groups above a path, the root first.
+func ancestors(p string) []string {
+	var list []string
+	for p != "/" {
+		p = path.Dir(p)
+		list = append(list, p)
+	}
+	slices.Reverse(list)
+	return list
+}
+
+// absence explains why a group is not offered a controller.
+func absence(controller, dir string) string {
+	if dir != "/" {
+		return "the cgroup " + dir + " does not have the controller " + controller
+	}
+	// If it cannot be read, the answer is the general one.
+	data, _ := os.ReadFile("/proc/self/cgroup")
+	return whyMissing(controller, string(data))
+}
+
+// handDown switches controllers on in one group. It returns those that are on,
+// and notes the reason for the others.
+func handDown(dir, name string, wanted []string, missing map[string]string) []string {
+	if len(wanted) == 0 {
+		return nil
+	}
+	file := filepath.Join(dir, "cgroup.subtree_control")
+	data, _ := os.ReadFile(file) // unreadable as empty: the write says why
+	on := strings.Fields(string(data))
+	var have []string
+	for _, w := range wanted {
+		// One by one: of several in one write none is switched on if one cannot.
+		if !slices.Contains(on, w) {
+			if err := writeFile(file, "+"+w); err != nil {
+				missing[w] = "the cgroup " + name + " cannot hand down the controller " + w + ": " + rootCause(err)
+				continue
+			}
+		}
+		have = append(have, w)
+	}
+	return have
+}
+
+// rootCause is the innermost text of an error, without path and value.
+func rootCause(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}
