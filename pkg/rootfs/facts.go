@@ -1,0 +1,187 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+)
+
+// Facts are what planning needs to know of the host. They only choose between
+// steps: the steps themselves do not trust them.
+type Facts struct {
+	// Root is the container's root directory: absolute, without symlinks.
+	Root string
+	// Mounts tells of each of the spec's mounts, in order.
+	Mounts []MountFacts
+	// Cgroup2 is where the host's cgroup2 hierarchy is mounted.
+	Cgroup2 string
+	// Kcore says that the kernel has /proc/kcore.
+	Kcore bool
+}
+
+// MountFacts tell of one mount.
+type MountFacts struct {
+	// Source is the absolute path of a bind mount's source.
+	Source string
+	// File says that the source is not a directory.
+	File bool
+	// Proc says that the source is a procfs.
+	Proc bool
+	// Missing is the destination, with symlinks resolved inside the root, if it does
+	// not exist; empty if it does.
+	Missing string
+}
+
+// Look gathers the facts about the bundle's root and mounts. Relative paths of the
+// spec begin at the bundle directory.
+func Look(bundle string, s *specs.Spec) (Facts, error) {
+	if s.Root == nil || s.Root.Path == "" {
+		return Facts{}, errdefs.New(errdefs.ErrInvalid, "read root.path: it is empty")
+	}
+	root, err := filepath.EvalSymlinks(absolute(bundle, s.Root.Path))
+	if err != nil {
+		return Facts{}, fmt.Errorf("find root directory: %w", err)
+	}
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return Facts{}, &os.PathError{Op: "open root directory", Path: root, Err: err}
+	}
+	defer unix.Close(dir)
+	f := Facts{Root: root, Cgroup2: findCgroup2(), Kcore: exists("/proc/kcore")}
+	for _, m := range s.Mounts {
+		facts, err := lookMount(dir, bundle, m)
+		if err != nil {
+			return Facts{}, err
+		}
+		f.Mounts = append(f.Mounts, facts)
+	}
+	return f, nil
+}
+
+func absolute(base, p string) string {
+	if filepath.IsAbs(p) {
+		return filepath.Clean(p)
+	}
+	return filepath.Join(base, p)
+}
+
+func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
+
+// findCgroup2 knows the two places that systems use: alone, and beside v1.
+func findCgroup2() string {
+	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var st unix.Statfs_t
+		if unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+			return dir
+		}
+	}
+	return ""
+}
+
+func lookMount(root int, bundle string, m specs.Mount) (MountFacts, error) {
+	f := MountFacts{Missing: missing(root, cleanDest(m.Destination))}
+	if !isBind(m) {
+		return f, nil
+	}
+	f.Source = absolute(bundle, m.Source)
+	var st unix.Stat_t
+	if err := unix.Stat(f.Source, &st); err != nil {
+		return MountFacts{}, fmt.Errorf("mount %s on %s: %w", m.Source, m.Destination, &os.PathError{Op: "stat", Path: f.Source, Err: err})
+	}
+	f.File = st.Mode&unix.S_IFMT != unix.S_IFDIR
+	var fs unix.Statfs_t
+	f.Proc = unix.Statfs(f.Source, &fs) == nil && fs.Type == unix.PROC_SUPER_MAGIC
+	return f, nil
+}
+
+// isBind says whether the spec asks for a bind mount: by type or by option.
+func isBind(m specs.Mount) bool {
+	if m.Type == "bind" {
+		return true
+	}
+	for _, o := range m.Options {
+		if o == "bind" || o == "rbind" {
+			return true
+		}
+	}
+	return false
+}
+
+func cleanDest(dest string) string { return path.Clean("/" + dest) }
+
+// missing returns the empty string if dest exists inside root, else the path that
+// must be made: a dangling symlink on the way stands for what it points to.
+func missing(root int, dest string) string {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: inRoot}
+	fd, err := unix.Openat2(root, rel(dest), &how)
+	if err == nil {
+		unix.Close(fd)
+		return ""
+	}
+	if !errors.Is(err, unix.ENOENT) {
+		return "" // the step will fail in its own words
+	}
+	return resolve(root, dest)
+}
+
+// rel makes an absolute path of the container relative to the root's descriptor.
+func rel(p string) string {
+	if p = strings.TrimPrefix(p, "/"); p != "" {
+		return p
+	}
+	return "."
+}
+
+// maxLinks is the kernel's own limit of symlinks in one path.
+const maxLinks = 40
+
+// resolve follows symlinks inside root, also such as lead to what does not exist.
+// The result is a guess for planning: the tree may change at any time.
+func resolve(root int, dest string) string {
+	done, rest := "/", strings.Split(dest, "/")
+	for links := 0; len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
+		target, ok := readlink(root, path.Join(done, part))
+		switch {
+		case part == "" || part == ".":
+		case part == "..":
+			done = path.Dir(done)
+		case !ok:
+			done = path.Join(done, part)
+		case links == maxLinks:
+			return dest
+		default:
+			links++
+			if path.IsAbs(target) {
+				done = "/"
+			}
+			rest = append(strings.Split(target, "/"), rest...)
+		}
+	}
+	return done
+}
+
+// readlink reads the symlink p inside root; ok is false for everything else.
+func readlink(root int, p string) (target string, ok bool) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: inRoot}
+	fd, err := unix.Openat2(root, rel(p), &how)
+	if err != nil {
+		return "", false
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", buf)
+	if err != nil {
+		return "", false
+	}
+	return string(buf[:n]), true
+}

@@ -1,0 +1,99 @@
+package rootfs
+
+import (
+	"golang.org/x/sys/unix"
+
+	"box/pkg/launch"
+)
+
+// AddMasks adds the steps that cover the masked paths and make others read-only.
+// It must come before AddPivot: the host's /dev/null can be copied only while it is
+// part of this mount namespace. A path that does not exist is skipped.
+func (r *Rootfs) AddMasks(p *launch.Plan) {
+	if len(r.masked) > 0 {
+		r.addMasked(p)
+	}
+	for _, path := range r.readonlies {
+		r.addReadonly(p, path)
+	}
+}
+
+// maskAttr is what the empty directory over a masked one is mounted with.
+const maskAttr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+
+func (r *Rootfs) addMasked(p *launch.Plan) {
+	file, dir := p.Slot("null"), p.Slot("empty")
+	p.Add(launch.Step{
+		Name: "open /dev/null of the host", Why: "it covers masked files; the container's own could be anything (CVE-2025-31133)",
+		Call: launch.Openat, Into: file,
+		Args: []launch.Arg{launch.Cwd, launch.Text("/dev/null"), launch.Int(unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC)},
+	})
+	r.addVerifyDevice(p, file, *null, unix.ENODEV)
+	r.addEmptyDir(p, dir)
+	for _, path := range r.masked {
+		r.addMask(p, path, file, dir)
+	}
+}
+
+// addEmptyDir makes the one read-only tmpfs that covers all masked directories.
+func (r *Rootfs) addEmptyDir(p *launch.Plan, into launch.Slot) {
+	const name = "create empty directory for masks"
+	fs := p.Slot("tmpfs")
+	p.Add(
+		launch.Step{
+			Name: name, Why: "one instance serves all masked directories", Call: launch.Fsopen, Into: fs,
+			Args: []launch.Arg{launch.Text("tmpfs"), launch.Int(unix.FSOPEN_CLOEXEC)},
+		},
+		launch.Step{
+			Name: name, Why: "the instance itself is read-only, not just its mounts", Call: launch.Fsconfig,
+			Args: []launch.Arg{fs, launch.Int(fsconfigSetFlag), launch.Text("ro"), launch.Nil, launch.Int(0)},
+		},
+		launch.Step{
+			Name: name, Why: "", Call: launch.Fsconfig,
+			Args: []launch.Arg{fs, launch.Int(fsconfigCreate), launch.Nil, launch.Nil, launch.Int(0)},
+		},
+		launch.Step{
+			Name: name, Why: "attached where the first masked directory is; the others get copies", Call: launch.Fsmount, Into: into,
+			Args: []launch.Arg{fs, launch.Int(unix.FSMOUNT_CLOEXEC), launch.Int(maskAttr)},
+		},
+	)
+}
+
+// addMask covers one path, whichever it turns out to be: a directory, a file, or
+// nothing.
+func (r *Rootfs) addMask(p *launch.Plan, path string, file, dir launch.Slot) {
+	name, dst, m := "mask "+path, p.Slot(path), p.Slot("mount")
+	first, isFile, next := p.Label(), p.Label(), p.Label()
+	copyOf := clone(dir, m, 0, name, "a copy of the empty directory; EINVAL says that it is not attached yet (before Linux 6.15)",
+		launch.Allow{Errno: unix.EINVAL, To: first})
+	attached := attach(m, dst, name, "nothing of it can be seen or changed any more")
+	attached.Then = next
+	original := attach(dir, dst, name, "the empty directory itself")
+	original.Then = next
+
+	p.Add(
+		r.open(lookup{dir: r.root, path: path, flags: unix.O_DIRECTORY}, dst, name, "a directory?",
+			launch.Allow{Errno: unix.ENOENT, To: next}, launch.Allow{Errno: unix.ENOTDIR, To: isFile}),
+		copyOf, attached,
+	)
+	p.Place(first)
+	p.Add(original)
+	p.Place(isFile)
+	p.Add(
+		r.open(lookup{dir: r.root, path: path}, dst, name, "a file: it is covered by /dev/null", launch.Allow{Errno: unix.ENOENT, To: next}),
+		clone(file, m, 0, name, "a copy of the verified device, not of what the path means by now"),
+		attach(m, dst, name, "reading gives end of file"),
+	)
+	p.Place(next)
+}
+
+func (r *Rootfs) addReadonly(p *launch.Plan, path string) {
+	name, dst, m, next := "make "+path+" read-only", p.Slot(path), p.Slot("mount"), p.Label()
+	p.Add(
+		r.open(lookup{dir: r.root, path: path}, dst, name, "inside the root", launch.Allow{Errno: unix.ENOENT, To: next}),
+		clone(dst, m, unix.AT_RECURSIVE, name, "a mount of its own, with all that is mounted below"),
+		setattr(m, true, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}, name, "the copy only, and before it is attached"),
+		attach(m, dst, name, "over the writable original"),
+	)
+	p.Place(next)
+}

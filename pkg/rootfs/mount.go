@@ -1,0 +1,215 @@
+package rootfs
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"box/pkg/launch"
+)
+
+// AddMounts adds the steps from a fresh copy of the host's mount namespace to the
+// container's file system, complete but for masks, and not yet the root. The umask
+// must be 0.
+func (r *Rootfs) AddMounts(p *launch.Plan) {
+	r.stat = launch.Buffer("stat", statxSize)
+	r.addPropagation(p)
+	r.addRoot(p)
+	for i := range r.mounts {
+		r.addMount(p, &r.mounts[i])
+	}
+	r.addDevices(p)
+}
+
+// Root is the slot of a descriptor of the container's root directory, set by
+// AddMounts: later phases resolve paths in it, before and after the pivot.
+func (r *Rootfs) Root() launch.Slot { return r.root }
+
+// addPropagation cuts the new namespace off from the host's. With "shared", mounts
+// made in the container shall reach the host, so only the mount that the root lies
+// on is cut off: pivot_root refuses a shared one.
+func (r *Rootfs) addPropagation(p *launch.Plan) {
+	switch r.propagation.propagation {
+	case unix.MS_SHARED:
+		r.addPrivateParent(p)
+	case unix.MS_PRIVATE, unix.MS_UNBINDABLE:
+		p.Add(hostPropagation("/", unix.AT_RECURSIVE, unix.MS_PRIVATE, "the configuration wants no propagation in either direction"))
+	default:
+		p.Add(hostPropagation("/", unix.AT_RECURSIVE, unix.MS_SLAVE, "what is mounted here must not appear on the host; the other way is allowed"))
+	}
+}
+
+func hostPropagation(path string, flags int, propagation uint64, why string) launch.Step {
+	return launch.Step{
+		Name: "set propagation of " + path, Why: why, Call: launch.MountSetattr,
+		Args: []launch.Arg{
+			launch.Cwd, launch.Text(path), launch.Int(flags),
+			launch.MountAttr(unix.MountAttr{Propagation: propagation}), launch.Int(launch.MountAttrSize),
+		},
+	}
+}
+
+// addPrivateParent tries the directories from the root upwards: the first that is a
+// mount point is the one.
+func (r *Rootfs) addPrivateParent(p *launch.Plan) {
+	found := p.Label()
+	for dir := r.facts.Root; ; dir, _ = split(dir) {
+		s := hostPropagation(dir, 0, unix.MS_PRIVATE, "pivot_root needs a root whose mount is not shared; EINVAL says that this is no mount point")
+		s.Then = found
+		if dir == "/" {
+			p.Add(s)
+			break
+		}
+		s.Allow = []launch.Allow{{Errno: unix.EINVAL}}
+		p.Add(s)
+	}
+	p.Place(found)
+}
+
+// addRoot makes the root directory a mount of its own.
+func (r *Rootfs) addRoot(p *launch.Plan) {
+	r.root = p.Slot("root")
+	p.Add(
+		launch.Step{
+			Name: "open root directory " + r.facts.Root, Why: "pivot_root wants a mount; a copy of this one can be made read-only without touching it",
+			Call: launch.OpenTree, Into: r.root,
+			Args: []launch.Arg{launch.Cwd, launch.Text(r.facts.Root), launch.Int(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE)},
+		},
+		launch.Step{
+			Name: "mount root directory " + r.facts.Root, Why: "only what is attached can become the root",
+			Call: launch.MoveMount,
+			Args: []launch.Arg{r.root, emptyPath, launch.Cwd, launch.Text(r.facts.Root), launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)},
+		},
+	)
+}
+
+// addMount adds one of the spec's mounts: made detached, given its attributes, and
+// attached to a target that was opened inside the root.
+func (r *Rootfs) addMount(p *launch.Plan, m *mount) {
+	var fd launch.Slot
+	if m.bind {
+		fd = addBind(p, m)
+	} else {
+		fd = r.addFilesystem(p, m)
+	}
+	dst := r.addTarget(p, m.target(), m.targetName(), m.targetWhy())
+	if !m.overProc() {
+		r.addNotProc(p, dst, m)
+	}
+	p.Add(attach(fd, dst, m.name(), "by descriptors, so that no path is resolved a second time (CVE-2021-30465)"))
+}
+
+func (m *mount) target() target {
+	return target{path: m.dest, file: m.file, strict: m.ordinary(), create: m.create, exist: m.exist}
+}
+
+// ordinary says that the destination must be reached without symlinks: programs and
+// later steps trust what they find under these names.
+func (m *mount) ordinary() bool { return m.kind == "proc" || m.kind == "sysfs" }
+
+func (m *mount) targetName() string {
+	if m.ordinary() {
+		return m.name() + `: filesystem "` + m.kind + `" must be mounted on ordinary directory`
+	}
+	return m.name() + ": open mount point"
+}
+
+func (m *mount) targetWhy() string {
+	if m.ordinary() {
+		return "an image with a symlink there would move it elsewhere (CVE-2019-19921)"
+	}
+	return "inside the root, whatever symlinks the image has on the way"
+}
+
+// addBind copies the source's mount and changes the copy.
+func addBind(p *launch.Plan, m *mount) launch.Slot {
+	fd, flags := p.Slot("mount"), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC
+	if m.recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	p.Add(launch.Step{
+		Name: m.name(), Why: "a detached copy of the source's mount: its path is the host's", Call: launch.OpenTree, Into: fd,
+		Args: []launch.Arg{launch.Cwd, launch.Text(m.source), launch.Int(flags)},
+	})
+	m.addAttributes(p, fd)
+	return fd
+}
+
+// addAttributes adds at most two calls: one for all mounts below, one for the top.
+func (m *mount) addAttributes(p *launch.Plan, fd launch.Slot) {
+	all := unix.MountAttr{Attr_set: m.setAll, Attr_clr: m.clearAll}
+	top := unix.MountAttr{Attr_set: m.set, Attr_clr: m.clear}
+	if m.propagateAll {
+		all.Propagation = m.propagation
+	} else {
+		top.Propagation = m.propagation
+	}
+	for _, c := range []struct {
+		attr unix.MountAttr
+		all  bool
+	}{{all, true}, {top, false}} {
+		if c.attr != (unix.MountAttr{}) {
+			p.Add(setattr(fd, c.all, c.attr, m.name()+": set attributes", "before it is attached: nobody sees it without them"))
+		}
+	}
+}
+
+// The commands of fsconfig(2), which x/sys keeps to itself.
+const (
+	fsconfigSetFlag   = 0
+	fsconfigSetString = 1
+	fsconfigCreate    = 6
+)
+
+// addFilesystem makes a new file system instance and a detached mount of it.
+func (r *Rootfs) addFilesystem(p *launch.Plan, m *mount) launch.Slot {
+	fs, fd := p.Slot(m.kind), p.Slot("mount")
+	p.Add(launch.Step{
+		Name: m.name(), Why: "a new instance of the file system, still without options", Call: launch.Fsopen, Into: fs,
+		Args: []launch.Arg{launch.Text(m.kind), launch.Int(unix.FSOPEN_CLOEXEC)},
+	})
+	if m.source != "" {
+		p.Add(m.config(fs, "source", m.source, true))
+	}
+	for _, word := range m.data {
+		key, value, has := strings.Cut(word, "=")
+		p.Add(m.config(fs, key, value, has))
+	}
+	p.Add(
+		launch.Step{
+			Name: m.name(), Why: "the instance is made, with these options", Call: launch.Fsconfig,
+			Args: []launch.Arg{fs, launch.Int(fsconfigCreate), launch.Nil, launch.Nil, launch.Int(0)},
+		},
+		launch.Step{
+			Name: m.name(), Why: "a mount of it, attached to nothing yet", Call: launch.Fsmount, Into: fd,
+			Args: []launch.Arg{fs, launch.Int(unix.FSMOUNT_CLOEXEC), launch.Int(r.sealLater(m, fd))},
+		},
+	)
+	if m.propagation != 0 {
+		p.Add(setattr(fd, false, unix.MountAttr{Propagation: m.propagation}, m.name()+": set propagation", "the configuration asks for it"))
+	}
+	return fd
+}
+
+// sealLater returns the attributes to mount with. A read-only tmpfs must be filled
+// first (mount points, devices): AddPivot makes it read-only.
+func (r *Rootfs) sealLater(m *mount, fd launch.Slot) uint64 {
+	attr := m.set&^m.clearAll | m.setAll
+	if m.kind == "tmpfs" && attr&unix.MOUNT_ATTR_RDONLY != 0 {
+		attr &^= unix.MOUNT_ATTR_RDONLY
+		r.sealed = append(r.sealed, sealed{fd, m.dest})
+	}
+	return attr
+}
+
+func (m *mount) config(fs launch.Slot, key, value string, has bool) launch.Step {
+	s := launch.Step{
+		Name: m.name() + ": option " + key, Why: "from the configuration", Call: launch.Fsconfig,
+		Args: []launch.Arg{fs, launch.Int(fsconfigSetFlag), launch.Text(key), launch.Nil, launch.Int(0)},
+	}
+	if has {
+		s.Name += "=" + value
+		s.Args[1], s.Args[3] = launch.Int(fsconfigSetString), launch.Text(value)
+	}
+	return s
+}

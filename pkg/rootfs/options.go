@@ -1,0 +1,131 @@
+package rootfs
+
+import (
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+)
+
+// options are the option words of one mount, sorted by what the kernel does with them.
+type options struct {
+	bind, recursive bool
+	// set and clear are MOUNT_ATTR_… bits for the mount itself; setAll and clearAll
+	// those for all mounts below it too (rro and its like).
+	set, clear, setAll, clearAll uint64
+	// propagation is MS_SHARED …, and propagateAll says that it goes for all mounts
+	// below too.
+	propagation  uint64
+	propagateAll bool
+	// data are the file system's own: key, or key=value.
+	data []string
+}
+
+// attrWords are the words for attributes of a mount. The same words with an r before
+// them ask for all mounts below as well.
+var attrWords = [...]struct {
+	word       string
+	set, clear uint64
+}{
+	{"ro", unix.MOUNT_ATTR_RDONLY, 0},
+	{"rw", 0, unix.MOUNT_ATTR_RDONLY},
+	{"nosuid", unix.MOUNT_ATTR_NOSUID, 0},
+	{"suid", 0, unix.MOUNT_ATTR_NOSUID},
+	{"nodev", unix.MOUNT_ATTR_NODEV, 0},
+	{"dev", 0, unix.MOUNT_ATTR_NODEV},
+	{"noexec", unix.MOUNT_ATTR_NOEXEC, 0},
+	{"exec", 0, unix.MOUNT_ATTR_NOEXEC},
+	{"nosymfollow", unix.MOUNT_ATTR_NOSYMFOLLOW, 0},
+	{"symfollow", 0, unix.MOUNT_ATTR_NOSYMFOLLOW},
+	{"nodiratime", unix.MOUNT_ATTR_NODIRATIME, 0},
+	{"diratime", 0, unix.MOUNT_ATTR_NODIRATIME},
+	{"noatime", unix.MOUNT_ATTR_NOATIME, unix.MOUNT_ATTR__ATIME},
+	{"strictatime", unix.MOUNT_ATTR_STRICTATIME, unix.MOUNT_ATTR__ATIME},
+	{"relatime", unix.MOUNT_ATTR_RELATIME, unix.MOUNT_ATTR__ATIME},
+	// The kernel's answer to the absence of the three above is relatime.
+	{"atime", unix.MOUNT_ATTR_RELATIME, unix.MOUNT_ATTR__ATIME},
+	{"norelatime", unix.MOUNT_ATTR_RELATIME, unix.MOUNT_ATTR__ATIME},
+	{"nostrictatime", unix.MOUNT_ATTR_RELATIME, unix.MOUNT_ATTR__ATIME},
+}
+
+// attrMask is what clear must leave alone when bits of it are set on purpose.
+const attrMask = unix.MOUNT_ATTR__ATIME
+
+// propagationWords; with an r before them they go for all mounts below.
+var propagationWords = [...]struct {
+	word string
+	flag uint64
+}{
+	{"private", unix.MS_PRIVATE},
+	{"shared", unix.MS_SHARED},
+	{"slave", unix.MS_SLAVE},
+	{"unbindable", unix.MS_UNBINDABLE},
+}
+
+// unsupportedWords are known to other runtimes and not carried out here. Taken for
+// data of the file system they would give errors that explain nothing.
+var unsupportedWords = [...]string{
+	"remount", "idmap", "ridmap", "tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow",
+}
+
+// parseOptions sorts the words; a later word overrides an earlier one.
+func parseOptions(words []string) (options, error) {
+	var o options
+	for _, w := range words {
+		if err := o.add(w); err != nil {
+			return options{}, err
+		}
+	}
+	if o.bind && len(o.data) > 0 {
+		return options{}, errdefs.New(errdefs.ErrInvalid, "option %q means nothing for a bind mount", o.data[0])
+	}
+	return o, nil
+}
+
+func (o *options) add(word string) error {
+	switch word {
+	case "", "defaults":
+		return nil
+	case "bind", "rbind":
+		o.bind, o.recursive = true, word == "rbind"
+		return nil
+	}
+	for _, u := range unsupportedWords {
+		if word == u {
+			return errdefs.New(errdefs.ErrUnsupported, "option %q is not supported", word)
+		}
+	}
+	if !o.addAttr(word) && !o.addPropagation(word) {
+		o.data = append(o.data, word)
+	}
+	return nil
+}
+
+func (o *options) addAttr(word string) bool {
+	for _, a := range attrWords {
+		switch word {
+		case a.word:
+			change(&o.set, &o.clear, a.set, a.clear)
+			return true
+		case "r" + a.word:
+			change(&o.setAll, &o.clearAll, a.set, a.clear)
+			return true
+		}
+	}
+	return false
+}
+
+// change applies one word to a pair of masks.
+func change(set, clear *uint64, s, c uint64) {
+	*set = *set&^c | s
+	*clear = *clear&^(s&^attrMask) | c
+}
+
+func (o *options) addPropagation(word string) bool {
+	for _, p := range propagationWords {
+		if word == p.word || word == "r"+p.word {
+			o.propagation, o.propagateAll = p.flag, word != p.word
+			return true
+		}
+	}
+	return false
+}

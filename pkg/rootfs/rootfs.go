@@ -1,0 +1,224 @@
+package rootfs
+
+import (
+	"path"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+	"box/pkg/launch"
+	"box/pkg/namespaces"
+)
+
+// inRoot is how every path inside the root is resolved.
+const inRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
+
+// Rootfs is the checked wish for a file system, to be written as steps.
+type Rootfs struct {
+	facts       Facts
+	readonly    bool
+	propagation options
+	mounts      []mount
+	devices     []device
+	masked      []string
+	readonlies  []string
+	userns      bool // nodes cannot be made in a new user namespace
+	cgroupns    bool // the container's own cgroup is the root of what it sees
+
+	root   launch.Slot
+	hows   map[[2]uint64]*launch.Data
+	stat   *launch.Data // buffer for statx and fstatfs
+	sealed []sealed     // what becomes read-only last
+}
+
+// mount is one of the spec's mounts.
+type mount struct {
+	options
+	kind   string // file system type; empty for a bind mount
+	source string
+	dest   string // absolute and clean, not resolved
+	file   bool   // mounted on a file
+	create string // what to make if dest is missing, symlinks resolved; empty: nothing
+	exist  string // prefix of create that is surely there
+}
+
+// sealed is a mount that must be writable while it is filled.
+type sealed struct {
+	mount launch.Slot
+	dest  string
+}
+
+// New checks the file system part of a spec against what can be carried out. It
+// looks at nothing but its arguments.
+func New(s *specs.Spec, ns *namespaces.Set, f Facts) (*Rootfs, error) {
+	if !ns.Creates(specs.MountNamespace) {
+		return nil, errdefs.New(errdefs.ErrUnsupported, "read linux.namespaces: a container without a new mount namespace is not supported")
+	}
+	r := &Rootfs{
+		facts:    f,
+		readonly: s.Root.Readonly,
+		userns:   ns.Creates(specs.UserNamespace),
+		cgroupns: !ns.Shares(specs.CgroupNamespace),
+	}
+	if err := r.readMounts(s.Mounts); err != nil {
+		return nil, err
+	}
+	if s.Linux == nil {
+		return r, r.readDevices(nil)
+	}
+	r.masked, r.readonlies = clean(s.Linux.MaskedPaths), clean(s.Linux.ReadonlyPaths)
+	if err := r.readPropagation(s.Linux.RootfsPropagation); err != nil {
+		return nil, err
+	}
+	return r, r.readDevices(s.Linux.Devices)
+}
+
+func clean(paths []string) []string {
+	out := make([]string, len(paths))
+	for i, p := range paths {
+		out[i] = cleanDest(p)
+	}
+	return out
+}
+
+func (r *Rootfs) readPropagation(word string) error {
+	if word != "" && !r.propagation.addPropagation(word) {
+		return errdefs.New(errdefs.ErrInvalid, "read linux.rootfsPropagation: unknown value %q", word)
+	}
+	return nil
+}
+
+func (r *Rootfs) readMounts(list []specs.Mount) error {
+	if len(r.facts.Mounts) != len(list) {
+		return errdefs.New(errdefs.ErrInvalid, "plan mounts: facts tell of %d mounts, the spec of %d", len(r.facts.Mounts), len(list))
+	}
+	for i, m := range list {
+		mount, err := r.readMount(m, r.facts.Mounts[i])
+		if err != nil {
+			return errdefs.Wrap(errdefs.ErrInvalid, &MountError{i, m.Destination, err})
+		}
+		r.mounts = append(r.mounts, mount)
+	}
+	return nil
+}
+
+// MountError says which of the spec's mounts cannot be made.
+type MountError struct {
+	Index int
+	Dest  string
+	Err   error
+}
+
+func (e *MountError) Error() string {
+	return "read mounts[" + itoa(e.Index) + "] (" + e.Dest + "): " + e.Err.Error()
+}
+
+func (e *MountError) Unwrap() error { return e.Err }
+
+func (r *Rootfs) readMount(m specs.Mount, f MountFacts) (mount, error) {
+	o, err := parseOptions(m.Options)
+	if err != nil {
+		return mount{}, err
+	}
+	out := mount{options: o, kind: m.Type, source: m.Source, dest: cleanDest(m.Destination), file: f.File}
+	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+		return mount{}, errdefs.New(errdefs.ErrUnsupported, "id-mapped mounts are not supported")
+	}
+	if out.dest == "/" {
+		return mount{}, errdefs.New(errdefs.ErrInvalid, "destination is the root itself")
+	}
+	if isBind(m) {
+		out.bind, out.kind, out.source = true, "", f.Source
+		if len(o.data) > 0 {
+			return mount{}, errdefs.New(errdefs.ErrInvalid, "option %q means nothing for a bind mount", o.data[0])
+		}
+	} else if out.kind == "" {
+		return mount{}, errdefs.New(errdefs.ErrInvalid, "type is empty, and no option says bind")
+	}
+	if err := r.cgroupMount(&out); err != nil {
+		return mount{}, err
+	}
+	r.plannedTarget(&out, f)
+	return out, out.checkProc(f)
+}
+
+// cgroupMount turns both of the names that specs use into what serves: the v2
+// hierarchy with the container's cgroup as its root or, without a cgroup namespace,
+// the host's own. That one is read-only when the ids are the host's no longer
+// (CVE-2023-25809).
+func (r *Rootfs) cgroupMount(m *mount) error {
+	if m.kind != "cgroup" && m.kind != "cgroup2" {
+		return nil
+	}
+	if r.cgroupns {
+		m.kind = "cgroup2"
+		return nil
+	}
+	if r.facts.Cgroup2 == "" {
+		return errdefs.New(errdefs.ErrUnsupported, "the host has no cgroup2 hierarchy mounted")
+	}
+	m.bind, m.kind, m.source, m.data = true, "", r.facts.Cgroup2, nil
+	if r.userns {
+		change(&m.set, &m.clear, unix.MOUNT_ATTR_RDONLY, 0)
+	}
+	return nil
+}
+
+// plannedTarget decides what may have to be made: what was missing when we looked,
+// and everything below an earlier mount, of whose content we know nothing.
+func (r *Rootfs) plannedTarget(m *mount, f MountFacts) {
+	m.create, m.exist = f.Missing, "/"
+	for _, earlier := range r.mounts {
+		if under(m.dest, earlier.dest) && len(earlier.dest) > len(m.exist) {
+			m.create, m.exist = m.dest, earlier.dest
+		}
+	}
+}
+
+// under says whether p lies below dir, both absolute and clean.
+func under(p, dir string) bool {
+	return p != dir && (dir == "/" || strings.HasPrefix(p, dir+"/"))
+}
+
+// procTargets are the files of procfs that may be mounted over: programs such as
+// lxcfs provide versions of them that fit the container.
+var procTargets = [...]string{
+	"/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/net/dev",
+	"/proc/slabinfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
+	"/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+}
+
+// overProc says whether the mount is one of those that may lie on a procfs.
+func (m *mount) overProc() bool {
+	for _, t := range procTargets {
+		if m.bind && m.dest == t {
+			return true
+		}
+	}
+	return m.kind == "proc" || m.kind == "sysfs"
+}
+
+// checkProc refuses what would put a false procfs before programs that trust it
+// (CVE-2019-16884). What hides behind symlinks is found by the steps.
+func (m *mount) checkProc(f MountFacts) error {
+	switch {
+	case m.dest == "/proc" && m.kind != "proc" && !(m.bind && f.Proc):
+		return errdefs.New(errdefs.ErrInvalid, "only a procfs may be mounted on /proc")
+	case under(m.dest, "/proc") && !m.overProc():
+		return errdefs.New(errdefs.ErrInvalid, "%q cannot be mounted because it is inside /proc", m.dest)
+	}
+	return nil
+}
+
+// name is how messages call the mount.
+func (m *mount) name() string {
+	if m.bind {
+		return "mount " + m.source + " on " + m.dest
+	}
+	return "mount " + m.kind + " on " + m.dest
+}
+
+// split gives directory and last element.
+func split(p string) (dir, base string) { return path.Dir(p), path.Base(p) }
