@@ -5,6 +5,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"box/pkg/image/store"
 	"box/pkg/record"
 )
 
@@ -29,29 +30,23 @@ func (e *Engine) List(ctx context.Context, all bool) ([]*record.Record, error) {
 	return kept, nil
 }
 
-// Get returns the record of one container.
-func (e *Engine) Get(ctx context.Context, nameOrID string) (*record.Record, error) {
+// Find returns the record of one container.
+func (e *Engine) Find(ctx context.Context, nameOrID string) (*record.Record, error) {
 	return e.find(ctx, nameOrID)
 }
 
-// Image use, for the image store's Delete.
-type ImageUse struct {
-	Container string // name
-	Running   bool
-}
-
 // ImagesInUse tells for each image that a container was made from one container
-// that uses it, a running one if there is one.
-func (e *Engine) ImagesInUse(ctx context.Context) (map[digest.Digest]ImageUse, error) {
+// that uses it, a running one if there is one: for the image store's Delete.
+func (e *Engine) ImagesInUse(ctx context.Context) (map[digest.Digest]store.Use, error) {
 	records, err := e.List(ctx, true)
 	if err != nil {
 		return nil, err
 	}
-	use := map[digest.Digest]ImageUse{}
+	use := map[digest.Digest]store.Use{}
 	for _, r := range records {
 		running := r.State.Status == record.Running
 		if have, ok := use[r.Image.ID]; !ok || running && !have.Running {
-			use[r.Image.ID] = ImageUse{Container: r.Name, Running: running}
+			use[r.Image.ID] = store.Use{Container: r.Name, Running: running}
 		}
 	}
 	return use, nil

@@ -1,0 +1,256 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+	"box/internal/sys"
+	"box/pkg/network"
+	"box/pkg/ocirt"
+	"box/pkg/overlay"
+	"box/pkg/record"
+)
+
+// later registers what takes back the step just done.
+func (m *monitor) later(f func(context.Context) error) { m.undo = append(m.undo, f) }
+
+// teardown undoes setup backwards, going on after errors.
+func (m *monitor) teardown(ctx context.Context) error {
+	var errs []error
+	if m.server != nil {
+		m.server.close()
+	}
+	for i := len(m.undo) - 1; i >= 0; i-- {
+		errs = append(errs, m.undo[i](ctx))
+	}
+	m.undo = nil
+	return errors.Join(errs...)
+}
+
+// setup does what must be there before the runtime starts.
+func (m *monitor) setup(ctx context.Context) error {
+	if err := m.mountRoot(); err != nil {
+		return err
+	}
+	switch m.record.Host.NetworkMode {
+	case "bridge":
+		return m.attachNetwork(ctx)
+	case "host":
+		// The host's own addresses serve; its names should too.
+		data, err := os.ReadFile("/etc/hosts")
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("read the host's names: %w", err)
+		}
+		return m.writeHosts(data)
+	}
+	return m.writeHosts(network.Hosts(m.record.Config.Hostname, netip.Addr{}, m.extraHosts(netip.Addr{})))
+}
+
+// mountRoot mounts the container's tree in our own mount namespace and makes
+// its working directory, as Docker does.
+func (m *monitor) mountRoot() error {
+	ov, err := overlay.Open(m.snapshots())
+	if err != nil {
+		return err
+	}
+	active, err := ov.Active(m.id)
+	if err != nil {
+		return err
+	}
+	target := filepath.Join(m.store.Dir(m.id), record.RootfsDir)
+	if err := active.Mount(target); err != nil {
+		return err
+	}
+	m.later(func(context.Context) error {
+		if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount %s: %w", target, err)
+		}
+		return nil
+	})
+	return makeWorkingDir(target, m.record.Config.WorkingDir)
+}
+
+// makeWorkingDir makes the directory inside the root, whatever links the image
+// has on the way (CVE-2026-55686).
+func makeWorkingDir(rootfs, dir string) error {
+	if dir == "" || dir == "/" {
+		return nil
+	}
+	root, err := os.OpenFile(rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open root file system: %w", err)
+	}
+	defer root.Close()
+	made, err := sys.MkdirAllInRoot(root, dir, 0o755)
+	if err != nil {
+		return fmt.Errorf("make working directory %s: %w", dir, err)
+	}
+	return made.Close()
+}
+
+func (m *monitor) snapshots() string { return filepath.Join(m.store.Root(), "snapshots") }
+
+func (m *monitor) removeLayer(id string) error {
+	ov, err := overlay.Open(m.snapshots())
+	if err != nil {
+		return err
+	}
+	return ov.RemoveActive(id)
+}
+
+// attachNetwork reserves the ports, makes the network namespace, names it for
+// the runtime, and connects it to the bridge.
+func (m *monitor) attachNetwork(ctx context.Context) error {
+	reserved, err := network.Reserve(mappings(m.record.Host.Ports))
+	if err != nil {
+		return err
+	}
+	m.later(func(context.Context) error { return reserved.Close() })
+	ns, err := network.NewNamespace()
+	if err != nil {
+		return err
+	}
+	m.later(func(context.Context) error { return ns.Close() })
+	if err := m.nameNamespace(ns); err != nil {
+		return err
+	}
+	manager, err := m.network()
+	if err != nil {
+		return err
+	}
+	lease, err := manager.Attach(ctx, ns, network.Endpoint{
+		ContainerID: m.id, Name: m.record.Name, Hostname: m.record.Config.Hostname, Ports: reserved.Ports(),
+	})
+	if err != nil {
+		return err
+	}
+	m.later(func(ctx context.Context) error { return manager.Detach(ctx, m.id) })
+	m.record.Network = recordNetwork(lease, reserved.Ports())
+	return m.writeHosts(network.Hosts(m.record.Config.Hostname, lease.IP, m.extraHosts(lease.Gateway)))
+}
+
+func (m *monitor) network() (*network.Manager, error) {
+	return network.Open(m.store.Root(), m.store.RunRoot())
+}
+
+// bridgeGrace is how long an unused bridge stays for the next container.
+const bridgeGrace = 3 * time.Second
+
+// settleNetwork is the very last thing, when everybody has been told.
+func (m *monitor) settleNetwork(ctx context.Context) {
+	if m.record == nil || m.record.Host.NetworkMode != "bridge" {
+		return
+	}
+	if manager, err := m.network(); err == nil {
+		_ = manager.Settle(ctx, bridgeGrace) // the next Settle tries again
+	}
+}
+
+// nameNamespace gives the namespace the path that config.json knows. The mount
+// is in our mount namespace and goes with it.
+func (m *monitor) nameNamespace(ns *os.File) error {
+	path := record.NetnsPath(m.lock.Dir())
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("name network namespace: %w", err)
+	}
+	_ = f.Close() // nothing written
+	raw, err := ns.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var mountErr error
+	err = raw.Control(func(fd uintptr) {
+		mountErr = unix.Mount(fmt.Sprintf("/proc/self/fd/%d", fd), path, "", unix.MS_BIND, "")
+	})
+	if err = errors.Join(err, mountErr); err != nil {
+		return fmt.Errorf("name network namespace %s: %w", path, err)
+	}
+	m.later(func(context.Context) error {
+		if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+		return nil
+	})
+	return nil
+}
+
+func mappings(ports []record.Port) []network.PortMapping {
+	var all []network.PortMapping
+	for _, p := range ports {
+		m := network.PortMapping{HostPort: p.HostPort, HostPortEnd: p.HostPortEnd, ContainerPort: p.ContainerPort, Proto: p.Proto}
+		m.HostIP, _ = netip.ParseAddr(p.HostIP) // empty stays the zero value: every address
+		all = append(all, m)
+	}
+	return all
+}
+
+func recordNetwork(l *network.Lease, ports []network.PortMapping) record.Network {
+	n := record.Network{
+		IPAddress: l.IP.String(), PrefixLen: l.Subnet.Bits(),
+		Gateway: l.Gateway.String(), MacAddress: l.MAC.String(),
+	}
+	for _, p := range ports {
+		port := record.Port{HostPort: p.HostPort, ContainerPort: p.ContainerPort, Proto: p.Proto}
+		if p.HostIP.IsValid() {
+			port.HostIP = p.HostIP.String()
+		}
+		n.Ports = append(n.Ports, port)
+	}
+	return n
+}
+
+// extraHosts turns "name:address" into entries; host-gateway stands for the
+// bridge's address and is left out where there is none.
+func (m *monitor) extraHosts(gateway netip.Addr) []network.HostEntry {
+	var all []network.HostEntry
+	for _, entry := range m.record.Host.ExtraHosts {
+		name, addr, _ := strings.Cut(entry, ":")
+		ip, err := netip.ParseAddr(addr)
+		if addr == "host-gateway" {
+			ip, err = gateway, nil
+		}
+		if err == nil && ip.IsValid() {
+			all = append(all, network.HostEntry{Name: name, IP: ip})
+		}
+	}
+	return all
+}
+
+// writeHosts fills the file that is mounted over /etc/hosts.
+func (m *monitor) writeHosts(content []byte) error {
+	path := filepath.Join(m.store.Dir(m.id), record.HostsFile)
+	// In place: the file may be a bind mount's source later, and its directory
+	// is ours alone.
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		return fmt.Errorf("write hosts: %w", err)
+	}
+	return nil
+}
+
+func (m *monitor) runtime() ocirt.Runtime {
+	return ocirt.Runtime{Path: m.record.Runtime.Path, Root: m.record.Runtime.Root}
+}
+
+// failed gives an error the exit code that a command line ends with.
+func failed(err error) record.Event {
+	code := ocirt.CommandExitCode(err)
+	if code == 0 {
+		code = engineFailed
+	}
+	return record.Failed(err, code)
+}
+
+// engineFailed is Docker's exit code for "the engine itself failed".
+const engineFailed = 125
+
+var errNoPid = errdefs.New(errdefs.ErrCorrupt, "run container: the runtime has written no process id")
