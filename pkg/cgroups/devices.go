@@ -170,17 +170,19 @@ func allowAll(rules []deviceRule) bool {
 // attachedPrograms returns the ids of the device programs of a group itself.
 func attachedPrograms(dir *os.File) ([]uint32, error) {
 	ids := make([]uint32, 64) // the kernel's BPF_CGROUP_MAX_PROGS
+	var pin runtime.Pinner
+	pin.Pin(&ids[0])
+	defer pin.Unpin()
 	attr := struct {
 		target, attachType, queryFlags, attachFlags uint32
 		ids                                         uint64
 		count                                       uint32
-		_                                           uint32
+		_                                           [100]byte // kernels write fields of later releases
 	}{
 		target: uint32(dir.Fd()), attachType: unix.BPF_CGROUP_DEVICE,
 		ids: address(&ids[0]), count: uint32(len(ids)),
 	}
 	_, err := bpf(unix.BPF_PROG_QUERY, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
-	runtime.KeepAlive(ids)
 	return ids[:attr.count], err
 }
 
@@ -234,6 +236,10 @@ func detachAll(dir *os.File, programs []int) error {
 // cgroup (Linux 5.11), so RLIMIT_MEMLOCK, which may not be raisable, is no matter.
 func loadProgram(code []uint64) (int, error) {
 	license := []byte("Apache-2.0\x00") // uses no GPL-only helpers
+	var pin runtime.Pinner
+	pin.Pin(&code[0])
+	pin.Pin(&license[0])
+	defer pin.Unpin()
 	attr := struct {
 		programType, count uint32
 		code, license      uint64
@@ -247,10 +253,7 @@ func loadProgram(code []uint64) (int, error) {
 		code: address(&code[0]), license: address(&license[0]),
 		name: [16]byte{'b', 'o', 'x', '_', 'd', 'e', 'v', 'i', 'c', 'e', 's'}, attachType: unix.BPF_CGROUP_DEVICE,
 	}
-	fd, err := bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
-	runtime.KeepAlive(code)
-	runtime.KeepAlive(license)
-	return fd, err
+	return bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 }
 
 func programByID(id uint32) (int, error) {
@@ -258,11 +261,12 @@ func programByID(id uint32) (int, error) {
 	return bpf(unix.BPF_PROG_GET_FD_BY_ID, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 }
 
-// address is a pointer as the kernel's structures hold it; the caller keeps what
-// it points to alive.
+// address is a pointer as the kernel's structures hold it; the caller pins what it
+// points to.
 func address[T any](p *T) uint64 { return uint64(uintptr(unsafe.Pointer(p))) }
 
-// bpf is bpf(2). Loading may be interrupted by a signal of Go's scheduler (EAGAIN).
+// bpf is bpf(2). The verifier gives up with EAGAIN when a signal arrives, such
+// as those of Go's scheduler.
 func bpf(command uintptr, attr unsafe.Pointer, size uintptr) (int, error) {
 	for {
 		n, _, errno := unix.Syscall(unix.SYS_BPF, command, uintptr(attr), size)
