@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"box/internal/errdefs"
+	"box/pkg/runtime"
+)
+
+const defaultRoot = "/run/box-runtime"
+
+// command is one verb. run is given what remains after the flags.
+type command struct {
+	name  string
+	usage string // the arguments, for the help
+	about string
+	min   int // fewest arguments
+	max   int // most arguments, -1 for any number
+	flags []flag
+	run   func(ctx context.Context, args []string) error
+}
+
+// commands lists the verbs, in the order of a container's life.
+func commands(g *globals) []*command {
+	return []*command{
+		specCommand(), createCommand(g), startCommand(g), runCommand(g), execCommand(g),
+		stateCommand(g), listCommand(g), psCommand(g), killCommand(g), pauseCommand(g), resumeCommand(g),
+		deleteCommand(g), planCommand(), featuresCommand(),
+		refused("update", "[flags] ID", "change the limits of a container"),
+		refused("events", "[flags] ID", "report statistics and out-of-memory events"),
+		refused("checkpoint", "[flags] ID", "write a running container to disk"),
+		refused("restore", "[flags] ID", "read a container back from disk"),
+	}
+}
+
+// refused is a verb that runc has and we do not have yet. It is listed, so that
+// nobody takes it for a typing error.
+func refused(name, usage, about string) *command {
+	return &command{name: name, usage: usage, about: about + " (not supported yet)", max: -1, flags: nil,
+		run: func(context.Context, []string) error {
+			return errdefs.New(errdefs.ErrUnsupported, "%s: not supported yet", name)
+		}}
+}
+
+// dispatch parses the global flags, finds the verb and runs it.
+func dispatch(ctx context.Context, g *globals, args []string) error {
+	rest, err := parse("box-runtime", g.flags(), args)
+	switch {
+	case err != nil:
+		return err
+	case g.version:
+		printVersion(os.Stdout)
+		return nil
+	case g.help || len(rest) == 0:
+		return help(os.Stdout, g, nil)
+	case rest[0] == "help" || rest[0] == "h":
+		return help(os.Stdout, g, rest[1:])
+	}
+	if err := g.check(); err != nil {
+		return err
+	}
+	for _, c := range commands(g) {
+		if c.name == rest[0] {
+			return c.invoke(ctx, rest[1:])
+		}
+	}
+	return errdefs.New(errdefs.ErrInvalid, "no such command: %q (see box-runtime --help)", rest[0])
+}
+
+func (c *command) invoke(ctx context.Context, args []string) error {
+	if len(c.flags) == 0 && c.max == -1 {
+		return c.run(ctx, args) // a refused verb: its flags do not matter
+	}
+	wantHelp := false
+	flags := append(c.flags, on(&wantHelp, "show this help", "help", "h"))
+	rest, err := parse(c.name, flags, args)
+	if err != nil {
+		return err
+	}
+	if wantHelp {
+		return c.help(os.Stdout)
+	}
+	if err := c.count(len(rest)); err != nil {
+		return err
+	}
+	return c.run(ctx, rest)
+}
+
+func (c *command) count(n int) error {
+	switch {
+	case c.min == c.max && n != c.min:
+		return errdefs.New(errdefs.ErrInvalid, "%q requires exactly %d argument(s)", c.name, c.min)
+	case n < c.min:
+		return errdefs.New(errdefs.ErrInvalid, "%q requires a minimum of %d argument(s)", c.name, c.min)
+	case c.max >= 0 && n > c.max:
+		return errdefs.New(errdefs.ErrInvalid, "%q requires a maximum of %d argument(s)", c.name, c.max)
+	}
+	return nil
+}
+
+// help prints the overview, or one verb's page.
+func help(w io.Writer, g *globals, topic []string) error {
+	all := commands(g)
+	if len(topic) > 0 {
+		for _, c := range all {
+			if c.name == topic[0] {
+				return c.help(w)
+			}
+		}
+		return errdefs.New(errdefs.ErrInvalid, "No help topic for '%s'", topic[0])
+	}
+	fmt.Fprintf(w, "NAME:\n   box-runtime - Open Container Initiative runtime\n\n")
+	fmt.Fprintf(w, "USAGE:\n   %s [global flags] COMMAND [flags] [arguments]\n\nVERSION:\n   %s\n\nCOMMANDS:\n", program(), version)
+	for _, c := range all {
+		fmt.Fprintf(w, "   %-12s %s\n", c.name, c.about)
+	}
+	fmt.Fprintf(w, "\nGLOBAL FLAGS:\n")
+	return printFlags(w, g.flags())
+}
+
+func (c *command) help(w io.Writer) error {
+	fmt.Fprintf(w, "NAME:\n   %s %s - %s\n\nUSAGE:\n   %s %s [flags] %s\n", program(), c.name, c.about, program(), c.name, c.usage)
+	if len(c.flags) == 0 {
+		return nil
+	}
+	fmt.Fprintf(w, "\nFLAGS:\n")
+	return printFlags(w, c.flags)
+}
+
+func printFlags(w io.Writer, flags []flag) error {
+	for i := range flags {
+		if _, err := fmt.Fprintf(w, "   %-34s %s\n", flags[i].spelling(), flags[i].help); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func program() string { return filepath.Base(os.Args[0]) }
+
+// runtime opens the state root that the global flags name.
+func (g *globals) runtime() *runtime.Runtime {
+	return &runtime.Runtime{Root: g.root, Warn: g.warn, Debug: g.debugf}
+}

@@ -1,0 +1,14 @@
+package main
+
+import (
+	"context"
+
+	"box/pkg/runtime"
+)
+
+func featuresCommand() *command {
+	return &command{
+		name: "features", about: "print what this runtime can do, as JSON", max: 0,
+		run: func(context.Context, []string) error { return printJSON(runtime.Features(version), "  ") },
+	}
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"box/internal/errdefs"
+)
+
+// globals are the flags before the verb, and the log they describe.
+type globals struct {
+	root, log, logFormat   string
+	rootless, criu         string
+	debug, systemd         bool
+	version, help, logFail bool
+}
+
+func (g *globals) flags() []flag {
+	return []flag{
+		text(&g.root, "DIR", "where the state of containers is kept (default: "+defaultRoot+")", "root"),
+		text(&g.log, "FILE", "append warnings and errors to FILE (default: stderr)", "log"),
+		text(&g.logFormat, "FORMAT", `"text" (default) or "json"`, "log-format"),
+		on(&g.debug, "log what is done", "debug"),
+		on(&g.systemd, "make cgroups through systemd (not supported yet)", "systemd-cgroup"),
+		text(&g.rootless, "BOOL", `"auto", "true" or "false"; "true" is not supported yet`, "rootless"),
+		text(&g.criu, "PATH", "ignored, as in runc", "criu"),
+		on(&g.version, "print the version", "version", "v"),
+		on(&g.help, "show this help", "help", "h"),
+	}
+}
+
+// check refuses what the flags ask for and we cannot do, and settles the root.
+func (g *globals) check() error {
+	switch {
+	case g.systemd:
+		return errdefs.New(errdefs.ErrUnsupported, "--systemd-cgroup: not supported yet; use the cgroupfs manager")
+	case g.logFormat != "text" && g.logFormat != "json":
+		return errdefs.New(errdefs.ErrInvalid, "--log-format: %q is neither text nor json", g.logFormat)
+	case g.rootless != "" && g.rootless != "auto" && g.rootless != "false":
+		return errdefs.New(errdefs.ErrUnsupported, "--rootless=%s: not supported yet", g.rootless)
+	}
+	root, err := filepath.Abs(g.root)
+	g.root = root
+	return err
+}
+
+// finish reports err in the way that callers read it, and returns the exit status.
+// With --log the last line of that file is the message (containerd's shim shows
+// it); stderr gets it as well, for whoever looks there.
+func (g *globals) finish(err error) int {
+	code := exitCode(err)
+	if _, quiet := err.(exitStatus); err == nil || quiet {
+		return code
+	}
+	message := err.Error()
+	if g.log != "" {
+		g.append("error", message)
+	}
+	if g.log == "" && g.logFormat == "json" {
+		g.append("error", message)
+	} else {
+		fmt.Fprintf(os.Stderr, "box-runtime: %s\n", message)
+	}
+	if hint := errdefs.Hint(err); hint != "" {
+		fmt.Fprintf(os.Stderr, "  %s\n", hint)
+	}
+	return code
+}
+
+func (g *globals) warn(message string) { g.append("warning", message) }
+
+func (g *globals) debugf(format string, args ...any) {
+	if g.debug {
+		g.append("debug", fmt.Sprintf(format, args...))
+	}
+}
+
+// append adds one record to the log. A log that cannot be written to must not
+// stop a container; the message then goes to stderr.
+func (g *globals) append(level, message string) {
+	w := io.Writer(os.Stderr)
+	if g.log != "" && !g.logFail {
+		f, err := os.OpenFile(g.log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+		if err == nil {
+			defer f.Close()
+			w = f
+		} else {
+			g.logFail = true
+			fmt.Fprintf(os.Stderr, "box-runtime: %v\n", err)
+		}
+	}
+	_, _ = w.Write(g.line(level, message))
+}
+
+func (g *globals) line(level, message string) []byte {
+	now := time.Now().Format(time.RFC3339)
+	if g.logFormat != "json" {
+		return fmt.Appendf(nil, "time=%q level=%s msg=%q\n", now, level, message)
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(struct {
+		Level string `json:"level"`
+		Msg   string `json:"msg"`
+		Time  string `json:"time"`
+	}{level, message, now})
+	return b.Bytes()
+}
+
+// printVersion writes the three lines that dockerd and podman read.
+func printVersion(w io.Writer) {
+	commit := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
+		}
+	}
+	fmt.Fprintf(w, "box-runtime version %s\ncommit: %s\nspec: %s\n", version, commit, specs.Version)
+}

@@ -1,0 +1,68 @@
+// Command box-runtime is an OCI runtime: it turns a bundle (a directory with
+// config.json and a root file system) into a container, and has runc's command
+// line, so that every engine that can call runc can call it.
+//
+// It is the hand's side of pkg/runtime: one file per verb, each of which parses
+// its flags, calls one method and prints the answer. Start-up time is part of its
+// purpose; flags are parsed by hand (flags.go) and nothing heavy is linked in.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+)
+
+// version is the release; the build sets it with -ldflags -X.
+var version = "0.1.0-dev"
+
+func main() { os.Exit(run(os.Args)) }
+
+func run(args []string) int {
+	// The longest-lived verb holds a few hundred kilobytes, most end within two
+	// milliseconds: a collection would only ever be paid, never earn.
+	debug.SetGCPercent(-1)
+	hideInherited()
+	g := &globals{root: defaultRoot, logFormat: "text"}
+	err := dispatch(context.Background(), g, args[1:])
+	return g.finish(err)
+}
+
+// hideInherited marks every descriptor above stdio close-on-exec: what the caller
+// left open must not reach a container or a hook (CVE-2024-21626). Those that
+// --preserve-fds names are handed over one by one.
+func hideInherited() {
+	_ = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+}
+
+// exitStatus is an error that ends the program with a status and no message: the
+// exit code of the container's own command.
+type exitStatus int
+
+func (exitStatus) Error() string { return "container exited" }
+
+// statusError is an error with an exit status of its own; runc's exec fails with
+// 255, so that scripts can tell its failure from the command's.
+type statusError struct {
+	error
+	status int
+}
+
+func (e statusError) Unwrap() error { return e.error }
+
+func exitCode(err error) int {
+	var status exitStatus
+	var withStatus statusError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	case errors.As(err, &withStatus):
+		return withStatus.status
+	}
+	return 1
+}

@@ -1,0 +1,163 @@
+package runtime
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+	"box/pkg/launch"
+	"box/pkg/namespaces"
+	"box/pkg/netdev"
+	"box/pkg/rootfs"
+)
+
+// blueprint is all that the plan of a container depends on: the spec, what the host
+// looks like, and where descriptors lie. From the same blueprint follows the same plan.
+type blueprint struct {
+	spec  *specs.Spec
+	set   *namespaces.Set
+	root  *rootfs.Rootfs
+	proc  *process
+	fds   *descriptors
+	joins []int    // descriptors of the namespaces to join
+	env   []string // of the command
+	hooks bool     // hooks run before pivot_root
+	wait  bool     // the program waits for start
+}
+
+// plan writes down how a container comes about. The order of these lines is the
+// order of the kernel calls; each step tells its own reason.
+func (bp *blueprint) plan() (*assembly, error) {
+	b := newAssembly(bp.fds.report)
+	b.begin()
+	bp.set.AddJoins(b.plan, bp.joins)
+	bp.set.AddCgroup(b.plan)
+	bp.set.AddTime(b.plan)
+	if err := b.names(bp); err != nil {
+		return nil, err
+	}
+	if bp.set.Creates(specs.NetworkNamespace) {
+		netdev.AddLoopback(b.plan)
+	}
+	b.sysctls(bp.spec.Linux.Sysctl)
+	bp.root.AddMounts(b.plan)
+	if bp.hooks {
+		b.plan.Mark(markHooks, "hooks find the namespaces and the mounts made, and the host still in sight")
+	}
+	b.plan.Await(launch.Int(bp.fds.permit), "wait for the parent", "it writes down our pid, sets limits, and runs hooks")
+	if err := b.console(bp.spec.Process); err != nil {
+		return nil, err
+	}
+	bp.root.AddWorkdir(b.plan, bp.spec.Process.Cwd)
+	bp.root.AddMasks(b.plan)
+	bp.root.AddPivot(b.plan)
+	b.becomeUser(bp.proc)
+	b.plan.Mark(markReady, "all is done that can fail in the container; if nobody listens, nobody knows of us, and this ends us")
+	if bp.wait {
+		b.waitForStart(bp.fds)
+	}
+	b.execute(bp.spec.Process.Args, bp.env)
+	return b, nil
+}
+
+// names sets host and domain name, in a namespace that is not the host's.
+func (b *assembly) names(bp *blueprint) error {
+	for _, n := range []struct {
+		what, value string
+		call        launch.Call
+	}{
+		{"hostname", bp.spec.Hostname, launch.Sethostname},
+		{"domainname", bp.spec.Domainname, launch.Setdomainname},
+	} {
+		if n.value == "" {
+			continue
+		}
+		if bp.set.Shares(specs.UTSNamespace) {
+			return errdefs.New(errdefs.ErrInvalid, "%s: unable to set it without a private UTS namespace", n.what)
+		}
+		b.add(launch.Step{
+			Name: "set " + n.what, Call: n.call,
+			Args: []launch.Arg{launch.Text(n.value), launch.Int(len(n.value))},
+			Why:  "in the container's own UTS namespace",
+		})
+	}
+	return nil
+}
+
+// sysctls writes kernel parameters through a procfs of our own that nobody else
+// sees: no mount in the container can make the writes land elsewhere
+// (CVE-2025-52881).
+func (b *assembly) sysctls(values map[string]string) {
+	if len(values) == 0 {
+		return
+	}
+	fs, mnt := b.plan.Slot("fs"), b.plan.Slot("procfs")
+	b.add(
+		launch.Step{
+			Name: "open a procfs for sysctls", Call: launch.Fsopen, Into: fs,
+			Args: []launch.Arg{launch.Text("proc"), launch.Int(unix.FSOPEN_CLOEXEC)},
+			Why:  "one that is mounted nowhere cannot be tampered with",
+		},
+		launch.Step{
+			Name: "make a procfs for sysctls", Call: launch.Fsconfig,
+			Args: []launch.Arg{fs, launch.Int(unix.FSCONFIG_CMD_CREATE)},
+			Why:  "with all defaults",
+		},
+		launch.Step{
+			Name: "mount a procfs for sysctls", Call: launch.Fsmount, Into: mnt,
+			Args: []launch.Arg{fs, launch.Int(unix.FSMOUNT_CLOEXEC)},
+			Why:  "detached",
+		},
+	)
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		b.sysctl(mnt, name, values[name])
+	}
+}
+
+func (b *assembly) sysctl(mnt launch.Slot, name, value string) {
+	file := b.plan.Slot("sysctl")
+	const how = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
+	b.add(
+		launch.Step{
+			Name: "open sysctl " + name, Call: launch.Openat2, Into: file,
+			Args: []launch.Arg{
+				mnt, launch.Text(sysctlPath(name)),
+				launch.OpenHow(unix.O_WRONLY|unix.O_CLOEXEC, 0, how), launch.Int(launch.OpenHowSize),
+			},
+			Why: "below the private procfs and nowhere else",
+		},
+		launch.Step{
+			Name: "set sysctl " + name + " to " + value, Call: launch.Write,
+			Args: []launch.Arg{file, launch.Text(value), launch.Int(len(value))},
+			Why:  "the spec asks for it",
+		},
+		launch.Step{
+			Name: "close sysctl " + name, Call: launch.Close, Args: []launch.Arg{file},
+			Why: "done",
+		},
+	)
+}
+
+// sysctlPath turns the name of a parameter into its file. As with sysctl(8), either
+// "." or "/" separates, whichever comes first, and then the other stands for itself:
+// the interface of net/ipv4/conf/eth0.1/forwarding has a dot in its name.
+func sysctlPath(name string) string {
+	dot, slash := strings.IndexByte(name, '.'), strings.IndexByte(name, '/')
+	if slash >= 0 && (dot < 0 || slash < dot) {
+		return "sys/" + name
+	}
+	swap := func(r rune) rune {
+		switch r {
+		case '.':
+			return '/'
+		case '/':
+			return '.'
+		}
+		return r
+	}
+	return "sys/" + strings.Map(swap, name)
+}

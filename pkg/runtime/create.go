@@ -1,0 +1,291 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/atomicfile"
+	"box/internal/errdefs"
+	"box/pkg/cgroups"
+	"box/pkg/launch"
+	"box/pkg/namespaces"
+	"box/pkg/spec"
+)
+
+// CreateOptions is what create and run are asked for beside the spec.
+type CreateOptions struct {
+	Bundle        string // directory of config.json; relative to the working directory
+	PidFile       string // takes the process id as decimal text
+	ConsoleSocket string // unix socket that takes the terminal's master end
+	PidfdSocket   string // unix socket that takes a pidfd
+	PreserveFDs   int    // descriptors from 3 on that are passed to the command
+	NoPivot       bool   // refused
+	NoNewKeyring  bool   // the command keeps the caller's session keyring
+}
+
+func (o *CreateOptions) check() error {
+	switch {
+	case o.NoPivot:
+		return errdefs.WithHint(errdefs.New(errdefs.ErrUnsupported, "--no-pivot: not supported"),
+			"It leaves the host's file system within reach of the container; put the bundle on a disk or a tmpfs instead of the initial ramfs.")
+	case o.PreserveFDs < 0:
+		return errdefs.New(errdefs.ErrInvalid, "--preserve-fds: %d is negative", o.PreserveFDs)
+	}
+	return nil
+}
+
+// creation is one create (or run) under way.
+type creation struct {
+	*container
+	rt     *Runtime
+	opts   *CreateOptions
+	spec   *specs.Spec
+	facts  facts
+	lock   *os.File
+	group  *cgroups.Cgroup
+	set    *namespaces.Set
+	spaces *namespaces.Opened
+	fds    *descriptors
+	permit *os.File // our end of the pipe that lets the program go on
+	built  *assembly
+	proc   *launch.Process
+	hooked bool // a hook has run: poststop is owed
+	wait   bool // the program waits for start
+	child  bool // the command dies with us
+}
+
+// Create makes a container from a bundle, up to the point where only the execve of
+// its command is left.
+func (r *Runtime) Create(ctx context.Context, id string, o CreateOptions) error {
+	c, err := r.begin(id, &o)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	c.wait = true
+	if err := c.build(ctx); err != nil {
+		return c.abandon(ctx, err)
+	}
+	return nil
+}
+
+// begin reads the bundle and claims the id: the state directory is made and locked.
+func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
+	if err := errors.Join(ValidateID(id), o.check()); err != nil {
+		return nil, err
+	}
+	bundle, err := filepath.Abs(o.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	config, err := spec.Load(bundle)
+	if err != nil {
+		return nil, err
+	}
+	c := &creation{rt: r, opts: o, spec: config, facts: gatherFacts()}
+	c.container = &container{dir: r.dir(id), record: newRecord(id, bundle, config)}
+	return c, c.claim()
+}
+
+// newRecord is what is known of a container before anything was done.
+func newRecord(id, bundle string, s *specs.Spec) record {
+	rootfs := s.Root.Path
+	if !filepath.IsAbs(rootfs) {
+		rootfs = filepath.Join(bundle, rootfs)
+	}
+	return record{
+		State: State{
+			OCIVersion: s.Version, ID: id, Status: Creating, Bundle: bundle, Rootfs: rootfs,
+			Created: time.Now().UTC(), Annotations: s.Annotations, Owner: "root",
+		},
+		BootID:  bootID(),
+		Join:    namespaces.Flags(s.Linux.Namespaces),
+		Hooks:   s.Hooks != nil,
+		Command: s.Process.Args[0],
+	}
+}
+
+// claim makes the state directory; that it did not exist is what makes the id ours.
+func (c *creation) claim() error {
+	err := os.Mkdir(c.dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(c.rt.Root, 0o700); err == nil {
+			err = os.Mkdir(c.dir, 0o700)
+		}
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return errdefs.New(errdefs.ErrExists, "container with given ID already exists: %s", c.ID)
+	}
+	if err != nil {
+		return err
+	}
+	c.lock, err = c.rt.lock(c.ID)
+	return err
+}
+
+// build does the work of create, in the order in which things come to depend on each
+// other. Whatever it leaves behind on failure, abandon removes.
+func (c *creation) build(ctx context.Context) error {
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	if err := c.makeGroup(); err != nil {
+		return err
+	}
+	if err := c.assemble(); err != nil {
+		return err
+	}
+	if err := c.launch(); err != nil {
+		return err
+	}
+	if err := c.adopt(); err != nil {
+		return err
+	}
+	if err := c.createHooks(ctx); err != nil {
+		return err
+	}
+	return c.release()
+}
+
+// prepare writes down what the container will own before it owns it, so that
+// delete finds the cgroup of a create that was killed.
+func (c *creation) prepare() error {
+	var err error
+	if c.group, err = cgroups.Resolve(c.spec.Linux.CgroupsPath, c.ID); err != nil {
+		return err
+	}
+	c.Cgroup = c.group.Path()
+	if err := c.keepConfig(); err != nil {
+		return err
+	}
+	for _, name := range []string{startFifo, resultFifo} {
+		if !c.wait {
+			break
+		}
+		if err := unix.Mkfifo(c.path(name), 0o600); err != nil {
+			return &os.PathError{Op: "mkfifo", Path: c.path(name), Err: err}
+		}
+	}
+	return c.save()
+}
+
+// adopt writes down the process and does to it what only a parent can do.
+func (c *creation) adopt() error {
+	c.Pid = c.proc.Pid
+	start, _, err := processStart(c.Pid)
+	if err != nil {
+		return err
+	}
+	c.StartTime = start
+	if err := c.save(); err != nil {
+		return err
+	}
+	return tend(c.Pid, c.spec.Process)
+}
+
+// createHooks runs the hooks between the making of the namespaces and pivot_root.
+func (c *creation) createHooks(ctx context.Context) error {
+	h := c.spec.Hooks
+	if !hasCreateHooks(h) {
+		return nil
+	}
+	if err := c.expect(markHooks); err != nil {
+		return err
+	}
+	c.hooked = true
+	st := c.State
+	host := hostRunner(c.Bundle)
+	// prestart is deprecated, but dockerd's networking still comes through it.
+	if err := runHooks(ctx, hookPrestart, h.Prestart, &st, host); err != nil { //nolint:staticcheck // SA1019
+		return err
+	}
+	if err := runHooks(ctx, hookCreateRuntime, h.CreateRuntime, &st, host); err != nil {
+		return err
+	}
+	return runHooks(ctx, hookCreateContainer, h.CreateContainer, &st, c.containerRunner())
+}
+
+func hasCreateHooks(h *specs.Hooks) bool {
+	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // SA1019
+}
+
+// release lets the program go on, and waits until it has come to the end of its
+// preparations: until start can only succeed or fail in execve.
+func (c *creation) release() error {
+	if _, err := c.permit.WriteString(word); err != nil && !errors.Is(err, unix.EPIPE) {
+		return fmt.Errorf("let the launch program go on: %w", err)
+	}
+	if err := c.expect(markReady); err != nil {
+		return err
+	}
+	return c.announce()
+}
+
+// expect waits for a mark of the program. That the program ends without a word is
+// its death by a signal; the usual reason is its memory limit.
+func (c *creation) expect(mark string) error {
+	got, err := c.proc.Report()
+	switch {
+	case errors.Is(err, io.EOF):
+		return errdefs.New(errdefs.ErrUnavailable, "launch program of container %s was killed%s", c.ID, c.outOfMemory())
+	case err != nil:
+		return c.built.explain(err)
+	case got != mark:
+		return fmt.Errorf("launch program of container %s: reached %q before %q", c.ID, got, mark)
+	}
+	return nil
+}
+
+// announce tells the caller where the process is.
+func (c *creation) announce() error {
+	if c.opts.PidfdSocket != "" {
+		if err := sendFile(c.opts.PidfdSocket, "pidfd", c.proc.Pidfd); err != nil {
+			return err
+		}
+	}
+	return writePidFile(c.opts.PidFile, c.Pid)
+}
+
+func writePidFile(path string, pid int) error {
+	if path == "" {
+		return nil
+	}
+	return atomicfile.WriteVolatile(path, []byte(strconv.Itoa(pid)), 0o644)
+}
+
+// abandon removes what a failed create has made, and returns cause, with what could
+// not be removed.
+func (c *creation) abandon(ctx context.Context, cause error) error {
+	if c.proc != nil {
+		_ = c.proc.Kill()
+		_, _ = c.proc.Wait()
+	}
+	if err := c.rt.remove(ctx, c.container, c.hooked); err != nil {
+		return fmt.Errorf("%w; remove what it left: %w", cause, err)
+	}
+	return cause
+}
+
+func (c *creation) close() {
+	if c.proc != nil {
+		c.proc.Close()
+	}
+	c.unlock()
+}
+
+func (c *creation) unlock() {
+	if c.lock != nil {
+		c.lock.Close()
+		c.lock = nil
+	}
+}

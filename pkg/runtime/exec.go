@@ -1,0 +1,312 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+	"box/pkg/launch"
+	"box/pkg/namespaces"
+	"box/pkg/spec"
+)
+
+// ExecOptions describe a further process in a container: by a file in the form of
+// the spec's process, or by what differs from the container's own process.
+type ExecOptions struct {
+	ProcessFile string // process.json; Args and the fields below it are then left alone
+
+	Args            []string
+	Cwd             string
+	Env             []string // added to the container's
+	User            string   // UID[:GID]
+	AdditionalGids  []string
+	Caps            []string // added to the bounding, effective and permitted sets
+	NoNewPrivileges bool
+	Terminal        bool
+
+	Detach        bool
+	PidFile       string
+	ConsoleSocket string
+	PidfdSocket   string
+	PreserveFDs   int
+	IgnorePaused  bool
+	Cgroup        string // refused
+	AppArmor      string // refused
+	ProcessLabel  string // refused
+}
+
+func (o *ExecOptions) check() error {
+	for _, refused := range []struct{ flag, value string }{
+		{"--cgroup", o.Cgroup}, {"--apparmor", o.AppArmor}, {"--process-label", o.ProcessLabel},
+	} {
+		if refused.value != "" {
+			return errdefs.New(errdefs.ErrUnsupported, "%s: not supported yet", refused.flag)
+		}
+	}
+	if o.PreserveFDs < 0 {
+		return errdefs.New(errdefs.ErrInvalid, "--preserve-fds: %d is negative", o.PreserveFDs)
+	}
+	return nil
+}
+
+// joining is one exec under way.
+type joining struct {
+	*container
+	opts   *ExecOptions
+	spec   *specs.Process
+	facts  facts
+	init   *os.File // pidfd of the container's init
+	fds    *descriptors
+	permit *os.File
+	built  *assembly
+	proc   *launch.Process
+	tty    *console
+}
+
+// Exec runs a further process in a container. In the foreground it waits for it and
+// returns its exit code.
+func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (int, error) {
+	if err := o.check(); err != nil {
+		return 0, err
+	}
+	c, err := r.load(id)
+	if err != nil {
+		return 0, err
+	}
+	switch st := r.status(c); {
+	case st == Stopped || st == Creating:
+		return 0, errdefs.New(errdefs.ErrConflict, "cannot exec in a %s container: container not running: %s", st, id)
+	case st == Paused && !o.IgnorePaused:
+		return 0, errdefs.WithHint(errdefs.New(errdefs.ErrConflict, "cannot exec in a paused container: %s", id),
+			"Resume it, or use --ignore-paused.")
+	}
+	j := &joining{container: c, opts: &o, facts: gatherFacts()}
+	defer j.close()
+	if err := j.begin(r); err != nil {
+		return 0, err
+	}
+	if o.Detach {
+		return 0, nil
+	}
+	return j.foreground()
+}
+
+// begin starts the process and waits until its command is executed.
+func (j *joining) begin(r *Runtime) error {
+	var err error
+	if j.spec, err = j.process(); err != nil {
+		return err
+	}
+	if j.init, err = j.pidfd(); err != nil {
+		return err
+	}
+	if err := j.assemble(r); err != nil {
+		return err
+	}
+	if err := j.launch(); err != nil {
+		return err
+	}
+	if err := j.release(); err != nil {
+		_ = j.proc.Kill()
+		_, _ = j.proc.Wait()
+		return err
+	}
+	return nil
+}
+
+// process returns the process to run: the file's, or the container's own with what
+// the options change.
+func (j *joining) process() (*specs.Process, error) {
+	if j.opts.ProcessFile != "" {
+		p, err := spec.LoadProcess(j.opts.ProcessFile)
+		if err == nil && j.opts.Terminal {
+			p.Terminal = true
+		}
+		return p, err
+	}
+	if len(j.opts.Args) == 0 {
+		return nil, errdefs.New(errdefs.ErrInvalid, "process args cannot be empty")
+	}
+	config, err := j.config()
+	if err != nil {
+		return nil, err
+	}
+	p := config.Process
+	if err := j.opts.apply(p); err != nil {
+		return nil, err
+	}
+	return p, spec.ValidateProcess(p)
+}
+
+// apply changes the container's own process into the one that the flags ask for.
+func (o *ExecOptions) apply(p *specs.Process) error {
+	p.Args, p.Terminal = o.Args, o.Terminal
+	p.Env = append(p.Env, o.Env...)
+	p.NoNewPrivileges = p.NoNewPrivileges || o.NoNewPrivileges
+	if o.Cwd != "" {
+		p.Cwd = o.Cwd
+	}
+	if o.User != "" {
+		if err := setUser(&p.User, o.User); err != nil {
+			return err
+		}
+	}
+	for _, g := range o.AdditionalGids {
+		gid, err := parseID("--additional-gids", g)
+		if err != nil {
+			return err
+		}
+		p.User.AdditionalGids = append(p.User.AdditionalGids, gid)
+	}
+	addCaps(p, o.Caps)
+	return nil
+}
+
+// addCaps adds to the sets that a command started by root ends up with. The
+// inheritable set stays as it is: a file with inheritable capabilities must not
+// gain from it (CVE-2022-29162).
+func addCaps(p *specs.Process, caps []string) {
+	if len(caps) == 0 {
+		return
+	}
+	if p.Capabilities == nil {
+		p.Capabilities = &specs.LinuxCapabilities{}
+	}
+	for _, set := range []*[]string{&p.Capabilities.Bounding, &p.Capabilities.Effective, &p.Capabilities.Permitted} {
+		*set = append(*set, caps...)
+	}
+}
+
+// setUser reads UID[:GID]. Both are numbers, never names: a name would have to be
+// looked up in files of the container (CVE-2026-30892 was a parser too kind here).
+func setUser(u *specs.User, s string) error {
+	uid, gid, both := strings.Cut(s, ":")
+	var err error
+	if u.UID, err = parseID("--user", uid); err != nil {
+		return err
+	}
+	if both {
+		u.GID, err = parseID("--user", gid)
+	}
+	return err
+}
+
+// parseID reads a user or group id: plain decimal, at most 2^31-1, as everywhere.
+func parseID(flag, s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || n > math.MaxInt32 || s[0] == '+' {
+		return 0, errdefs.New(errdefs.ErrInvalid, "%s: %q is not an id between 0 and %d", flag, s, math.MaxInt32)
+	}
+	return uint32(n), nil
+}
+
+// assemble makes the plan: into the namespaces, then the same last third as create.
+func (j *joining) assemble(r *Runtime) error {
+	var err error
+	if j.fds, err = newDescriptors(j.opts.PreserveFDs); err != nil {
+		return err
+	}
+	if j.permit, err = j.fds.openPermit(); err != nil {
+		return err
+	}
+	p, err := newProcess(r, j.spec, &j.facts, j.ID, j.fds.free)
+	if err != nil {
+		return err
+	}
+	if p.filter, err = j.filter(); err != nil {
+		return err
+	}
+	p.flags = j.FilterFlags
+	p.userns = j.Join&unix.CLONE_NEWUSER != 0
+	b := newAssembly(j.fds.report)
+	b.begin()
+	namespaces.AddEnter(b.plan, launch.Int(j.fds.give(j.init)), j.Join)
+	b.plan.Await(launch.Int(j.fds.permit), "wait for the parent", "it sets limits from outside, by our pid")
+	if err := j.addConsole(b); err != nil {
+		return err
+	}
+	b.becomeUser(p)
+	b.execute(j.spec.Args, withHome(j.spec, "/proc/"+strconv.Itoa(j.Pid)+"/root"))
+	j.built = b
+	return nil
+}
+
+// launch starts the program, in the container's cgroup and pid namespace.
+func (j *joining) launch() error {
+	program, err := launch.NewProgram(j.built.plan)
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	group, err := j.cgroup()
+	if err != nil {
+		return err
+	}
+	dir, err := group.File()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	start := func() error {
+		j.proc, err = program.Start(launch.Attr{
+			Files: j.fds.files, Dir: "/",
+			Sys: syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())},
+		})
+		return err
+	}
+	if j.Join&unix.CLONE_NEWPID == 0 {
+		err = start()
+	} else {
+		err = namespaces.EnterPid(j.init, start)
+	}
+	j.fds.started()
+	return err
+}
+
+// release lets the program go on and waits for its execve.
+func (j *joining) release() error {
+	if err := tend(j.proc.Pid, j.spec); err != nil {
+		return err
+	}
+	if _, err := j.permit.WriteString(word); err != nil && !errors.Is(err, unix.EPIPE) {
+		return fmt.Errorf("let the launch program go on: %w", err)
+	}
+	switch mark, err := j.proc.Report(); {
+	case errors.Is(err, io.EOF): // executed, or killed: its exit code will tell
+	case err != nil:
+		return j.built.explain(err)
+	default:
+		return fmt.Errorf("launch program in container %s: unexpected mark %q", j.ID, mark)
+	}
+	if j.opts.PidfdSocket != "" {
+		if err := sendFile(j.opts.PidfdSocket, "pidfd", j.proc.Pidfd); err != nil {
+			return err
+		}
+	}
+	return writePidFile(j.opts.PidFile, j.proc.Pid)
+}
+
+func (j *joining) foreground() (int, error) {
+	return await(j.proc.Pid, j.proc.Pidfd, nil)
+}
+
+func (j *joining) close() {
+	for _, f := range []*os.File{j.init, j.permit} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if j.proc != nil {
+		j.proc.Close()
+	}
+}

@@ -1,0 +1,94 @@
+package runtime
+
+import (
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+)
+
+// descriptors are the program's own, above stdio and what is passed on to the
+// command. They are numbers in the program; Files says what is put there.
+//
+//	0 1 2                    stdio, inherited
+//	3 … 3+N-1                --preserve-fds, inherited
+//	report                   pipe to the parent: marks and failures
+//	permit                   pipe from the parent: a word lets the program go on
+//	start, result            fifos of start, unless the command runs at once
+//	… further ones           namespaces to join, detached mounts: see extra
+type descriptors struct {
+	free           int // lowest descriptor that the command must not see
+	report, permit int
+	start, result  int // 0 if the program does not wait for start
+	files          []*os.File
+	handed         []*os.File // those of files that we close after the fork
+}
+
+// firstPreserved is the descriptor after stdio, as with systemd's LISTEN_FDS.
+const firstPreserved = 3
+
+// newDescriptors lays out stdio and the preserved descriptors, and makes room for
+// the report pipe, which launch puts there itself.
+func newDescriptors(preserve int) (*descriptors, error) {
+	d := &descriptors{files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
+	for n := firstPreserved; n < firstPreserved+preserve; n++ {
+		if _, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err != nil {
+			return nil, errdefs.New(errdefs.ErrInvalid, "preserve descriptor %d: %w", n, err)
+		}
+		d.files = append(d.files, os.NewFile(uintptr(n), "preserved descriptor "+strconv.Itoa(n)))
+	}
+	d.free = len(d.files)
+	d.report = d.free
+	d.files = append(d.files, nil)
+	return d, nil
+}
+
+// give puts a file at the next descriptor and returns its number.
+func (d *descriptors) give(f *os.File) int {
+	d.files = append(d.files, f)
+	return len(d.files) - 1
+}
+
+// openPermit makes the pipe by which the parent lets the program go on, and returns
+// its writing end.
+func (d *descriptors) openPermit() (*os.File, error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("pipe2", err)
+	}
+	d.permit = d.hand(os.NewFile(uintptr(fds[0]), "permit pipe"))
+	return os.NewFile(uintptr(fds[1]), "permit pipe"), nil
+}
+
+// openFifos opens the fifos of start for the program. Both ways, so that opening
+// waits for nobody; the program reads from one and writes to the other.
+func (d *descriptors) openFifos(c *container) error {
+	for _, f := range []struct {
+		name string
+		at   *int
+	}{{startFifo, &d.start}, {resultFifo, &d.result}} {
+		fd, err := unix.Open(c.path(f.name), unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: c.path(f.name), Err: err}
+		}
+		*f.at = d.hand(os.NewFile(uintptr(fd), f.name))
+	}
+	return nil
+}
+
+// hand puts a file at the next descriptor and leaves it to started to close it.
+func (d *descriptors) hand(f *os.File) int {
+	d.handed = append(d.handed, f)
+	return d.give(f)
+}
+
+// started closes our copies of what only the program needs. It must come soon after
+// the fork: the end of a pipe is only seen when no copy is left.
+func (d *descriptors) started() {
+	for _, f := range d.handed {
+		f.Close()
+	}
+	d.handed = nil
+}

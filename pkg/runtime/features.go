@@ -1,0 +1,65 @@
+package runtime
+
+import (
+	goruntime "runtime"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+)
+
+// Features says what this runtime carries out, in the form of the OCI runtime
+// spec's features document. What is not listed is refused, by name.
+func Features(version string) *features.Features {
+	yes, no := new(true), new(false)
+	return &features.Features{
+		OCIVersionMin: "1.0.0",
+		OCIVersionMax: specs.Version,
+		Hooks: []string{
+			hookPrestart, hookCreateRuntime, hookCreateContainer, hookStartContainer, hookPoststart, hookPoststop,
+		},
+		MountOptions: mountOptions,
+		Linux: &features.Linux{
+			Namespaces:   namespaceNames,
+			Capabilities: capabilityNames[:],
+			Cgroup:       &features.Cgroup{V1: no, V2: yes, Systemd: no, SystemdUser: no, Rdma: no},
+			Seccomp: &features.Seccomp{
+				Enabled: yes, Actions: seccompActions, Operators: seccompOperators, Archs: seccompArchs,
+				KnownFlags: seccompFlags, SupportedFlags: seccompFlags,
+			},
+			Apparmor: &features.Apparmor{Enabled: no},
+			Selinux:  &features.Selinux{Enabled: no},
+			IntelRdt: &features.IntelRdt{Enabled: no},
+			MountExtensions: &features.MountExtensions{
+				IDMap: &features.IDMap{Enabled: no},
+			},
+			NetDevices: &features.NetDevices{Enabled: no},
+		},
+		Annotations: map[string]string{"box.runtime.version": version, "box.runtime.arch": goruntime.GOARCH},
+	}
+}
+
+// What the packages below carry out, as lists. Tests give each word to the package
+// that has to understand it.
+var (
+	namespaceNames = []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"}
+
+	// mountOptions are those of every mount; a file system's own come on top.
+	mountOptions = []string{
+		"atime", "bind", "defaults", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec",
+		"norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev",
+		"rdiratime", "relatime", "rexec", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime",
+		"rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared",
+		"rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw", "shared", "slave",
+		"strictatime", "suid", "symfollow", "unbindable",
+	}
+
+	seccompActions = []string{
+		"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
+		"SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
+	}
+	seccompOperators = []string{
+		"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
+	}
+	seccompArchs = []string{"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"}
+	seccompFlags = []string{"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"}
+)

@@ -1,0 +1,86 @@
+package runtime
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func TestHookSeesStateAndItsOwnEnvironment(t *testing.T) {
+	t.Setenv("LD_PRELOAD_OF_CALLER", "leak")
+	dir := t.TempDir()
+	hook := specs.Hook{
+		Path: "/bin/sh",
+		Args: []string{"sh", "-c", `cat > state; env > env; pwd > pwd`},
+		Env:  []string{"PATH=/usr/bin:/bin", "ONLY=this"},
+	}
+	st := &State{ID: "c1", Pid: 42, Status: Creating, Bundle: dir}
+	if err := runHooks(t.Context(), hookCreateRuntime, []specs.Hook{hook}, st, hostRunner(dir)); err != nil {
+		t.Fatal(err)
+	}
+	var got State
+	data := readFile(t, filepath.Join(dir, "state"))
+	if err := json.Unmarshal([]byte(data), &got); err != nil || got.ID != "c1" || got.Pid != 42 || got.Status != Creating {
+		t.Errorf("state on stdin = %s (%v)", data, err)
+	}
+	env := readFile(t, filepath.Join(dir, "env"))
+	if !strings.Contains(env, "ONLY=this\n") || strings.Contains(env, "leak") {
+		t.Errorf("environment = %q", env)
+	}
+	if pwd := readFile(t, filepath.Join(dir, "pwd")); pwd != dir+"\n" {
+		t.Errorf("working directory = %q, want the bundle", pwd)
+	}
+}
+
+func TestFailingHookStopsTheRestAndSaysWhich(t *testing.T) {
+	dir := t.TempDir()
+	sh := func(script string) specs.Hook {
+		return specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", script}}
+	}
+	hooks := []specs.Hook{sh("true"), sh("echo out of luck; exit 3"), sh("echo > third")}
+	err := runHooks(t.Context(), hookPrestart, hooks, &State{}, hostRunner(dir))
+	want := "error running prestart hook #1: /bin/sh: exit status 3, output: out of luck"
+	if err == nil || err.Error() != want {
+		t.Errorf("error = %v, want %q", err, want)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "third")); err == nil {
+		t.Error("the hook after the failing one ran")
+	}
+}
+
+func TestHookTimeout(t *testing.T) {
+	one := 1
+	hook := specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "exec sleep 1000"}, Env: []string{"PATH=/bin:/usr/bin"}, Timeout: &one}
+	err := runHooks(t.Context(), hookPoststop, []specs.Hook{hook}, &State{}, hostRunner(t.TempDir()))
+	if err == nil || !strings.Contains(err.Error(), "timed out after 1s") {
+		t.Errorf("error = %v, want a time-out", err)
+	}
+}
+
+// A hook that leaves a daemon behind with its output open must not hold us up.
+func TestHookDaemon(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	script := `mkfifo ` + fifo + `; (read x < ` + fifo + `) &`
+	hook := specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin:/usr/bin"}}
+	if err := runHooks(t.Context(), hookPoststart, []specs.Hook{hook}, &State{}, hostRunner(dir)); err != nil {
+		t.Fatal(err)
+	}
+	// Let the daemon end: opening for writing succeeds as soon as it reads.
+	if err := os.WriteFile(fifo, []byte("go\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}

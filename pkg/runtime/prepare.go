@@ -1,0 +1,231 @@
+package runtime
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+	"box/pkg/launch"
+	"box/pkg/namespaces"
+	"box/pkg/rootfs"
+	"box/pkg/seccomp"
+	"box/pkg/spec"
+)
+
+// assemble turns the spec into the container's plan.
+func (c *creation) assemble() error {
+	bp, err := c.blueprint()
+	if err != nil {
+		return err
+	}
+	c.built, err = bp.plan()
+	return err
+}
+
+// blueprint gathers what the plan depends on, and opens what the program is given.
+func (c *creation) blueprint() (*blueprint, error) {
+	bp, err := newBlueprint(c.rt, c.ID, c.Bundle, c.spec, &c.facts)
+	if err != nil {
+		return nil, err
+	}
+	if bp.fds, err = newDescriptors(c.opts.PreserveFDs + c.facts.listen); err != nil {
+		return nil, err
+	}
+	c.fds, bp.wait = bp.fds, c.wait
+	if c.permit, err = c.fds.openPermit(); err != nil {
+		return nil, err
+	}
+	if c.wait {
+		if err := c.fds.openFifos(c.container); err != nil {
+			return nil, err
+		}
+	}
+	if c.spaces, err = bp.set.Open(); err != nil {
+		return nil, err
+	}
+	for _, f := range c.spaces.Files {
+		bp.joins = append(bp.joins, c.fds.give(f))
+	}
+	c.set = bp.set
+	c.dress(bp.proc)
+	return bp, c.keepFilter(bp.proc)
+}
+
+// dress adds to the process what the options decide.
+func (c *creation) dress(p *process) {
+	p.firstFree = c.fds.free
+	if c.opts.NoNewKeyring {
+		p.keyring = ""
+	}
+	// A thread that has joined namespaces ends after the fork, and the signal would
+	// come at once.
+	if c.child && len(c.set.ParentJoins) == 0 {
+		p.child = int(unix.SIGKILL)
+	}
+}
+
+// newBlueprint is the part of a blueprint that needs nothing but the bundle and a
+// look at the host.
+func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts) (*blueprint, error) {
+	set, err := namespaces.From(s.Linux)
+	if err != nil {
+		return nil, err
+	}
+	look, err := rootfs.Look(bundle, s)
+	if err != nil {
+		return nil, err
+	}
+	return design(r, id, s, set, look, f, withHome(s.Process, look.Root))
+}
+
+// design is the pure part: nothing of the host is looked at any more.
+func design(r *Runtime, id string, s *specs.Spec, set *namespaces.Set, look rootfs.Facts, f *facts, env []string) (*blueprint, error) {
+	root, err := rootfs.New(s, set, look)
+	if err != nil {
+		return nil, err
+	}
+	proc, err := newProcess(r, s.Process, f, id, 0)
+	if err != nil {
+		return nil, err
+	}
+	proc.userns = set.Creates(specs.UserNamespace)
+	if proc.filter, proc.flags, err = compileFilter(s.Linux.Seccomp); err != nil {
+		return nil, err
+	}
+	return &blueprint{
+		spec: s, set: set, root: root, proc: proc, env: env,
+		hooks: hasCreateHooks(s.Hooks),
+	}, nil
+}
+
+// compileFilter compiles the seccomp profile of a spec, if it has one.
+func compileFilter(p *specs.LinuxSeccomp) ([]unix.SockFilter, uint, error) {
+	if p == nil {
+		return nil, 0, nil
+	}
+	filter, err := seccomp.Compile(p)
+	if err != nil {
+		return nil, 0, err
+	}
+	flags, err := seccomp.Flags(p)
+	return filter, uint(flags), err
+}
+
+// launch starts the program in its namespaces and its cgroup.
+func (c *creation) launch() error {
+	program, err := launch.NewProgram(c.built.plan)
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	dir, err := c.group.File()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	attr := launch.Attr{
+		Files: c.fds.files, Dir: "/",
+		Sys: syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())},
+	}
+	c.set.Configure(&attr.Sys)
+	err = c.spaces.Enter(func() error {
+		c.proc, err = program.Start(attr)
+		return err
+	})
+	c.fds.started()
+	c.spaces.Close()
+	return err
+}
+
+// Plan assembles the plan that create would carry out for a bundle, without
+// touching anything.
+func Plan(bundle string) (*launch.Plan, error) {
+	bundle, err := filepath.Abs(bundle)
+	if err != nil {
+		return nil, err
+	}
+	s, err := spec.Load(bundle)
+	if err != nil {
+		return nil, err
+	}
+	f := gatherFacts()
+	bp, err := newBlueprint(&Runtime{}, "ID", bundle, s, &f)
+	if err != nil {
+		return nil, err
+	}
+	bp.lay()
+	b, err := bp.plan()
+	if err != nil {
+		return nil, err
+	}
+	return b.plan, nil
+}
+
+// lay gives out descriptors to a plan that will only be printed.
+func (bp *blueprint) lay() {
+	bp.fds = &descriptors{files: make([]*os.File, firstPreserved+1), free: firstPreserved, report: firstPreserved}
+	bp.fds.permit, bp.fds.start, bp.fds.result = bp.fds.give(nil), bp.fds.give(nil), bp.fds.give(nil)
+	for range bp.set.Joins {
+		bp.joins = append(bp.joins, bp.fds.give(nil))
+	}
+	bp.proc.firstFree = bp.fds.free
+	bp.wait = true
+}
+
+// keepConfig keeps the configuration as it is now: exec and hooks must not depend on
+// what becomes of the bundle.
+func (c *creation) keepConfig() error {
+	data, err := os.ReadFile(filepath.Join(c.Bundle, spec.ConfigFile))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(c.path(configFile), data, 0o600)
+}
+
+// keepFilter keeps the compiled seccomp filter for exec.
+func (c *creation) keepFilter(p *process) error {
+	if len(p.filter) == 0 {
+		return nil
+	}
+	c.FilterFlags = p.flags
+	return os.WriteFile(c.path(filterFile), filterBytes(p.filter), 0o600)
+}
+
+// filter reads the container's seccomp filter back; nil if it has none.
+func (c *container) filter() ([]unix.SockFilter, error) {
+	data, err := os.ReadFile(c.path(filterFile))
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(data)%instructionSize != 0 {
+		return nil, errdefs.New(errdefs.ErrCorrupt, "read %s: %d bytes are no filter", c.path(filterFile), len(data))
+	}
+	filter := make([]unix.SockFilter, 0, len(data)/instructionSize)
+	for ; len(data) > 0; data = data[instructionSize:] {
+		filter = append(filter, unix.SockFilter{
+			Code: binary.NativeEndian.Uint16(data), Jt: data[2], Jf: data[3], K: binary.NativeEndian.Uint32(data[4:]),
+		})
+	}
+	return filter, nil
+}
+
+// instructionSize is that of struct sock_filter.
+const instructionSize = 8
+
+func filterBytes(filter []unix.SockFilter) []byte {
+	code := make([]byte, 0, instructionSize*len(filter))
+	for _, f := range filter {
+		code = binary.NativeEndian.AppendUint16(code, f.Code)
+		code = append(code, f.Jt, f.Jf)
+		code = binary.NativeEndian.AppendUint32(code, f.K)
+	}
+	return code
+}

@@ -1,0 +1,90 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+)
+
+// RunOptions is what run is asked for beside the spec.
+type RunOptions struct {
+	CreateOptions
+	Detach      bool // return as soon as the command is executed
+	Keep        bool // leave the state when the command has exited
+	NoSubreaper bool // do not adopt orphans
+}
+
+// Run creates and starts a container in one go: without start hooks there is nobody
+// to wait for between the two, so the program runs through. In the foreground it
+// forwards signals, returns the command's exit code (128 + n for signal n) and
+// deletes the container.
+//
+// A foreground container does not outlive us, however we die: its init has the
+// parent-death signal KILL, and takes its pid namespace with it. Two cases are left
+// out: processes beside the init where the pid namespace is shared, and commands that
+// are set-user-id or have file capabilities, for their execve clears the signal.
+func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (int, error) {
+	c, err := r.begin(id, &o.CreateOptions)
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	c.wait = c.spec.Hooks != nil && len(c.spec.Hooks.StartContainer) > 0
+	c.child = !o.Detach && !c.wait
+	if !o.Detach && !o.NoSubreaper {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return 0, c.abandon(ctx, err)
+		}
+	}
+	if err := c.build(ctx); err != nil {
+		return 0, c.abandon(ctx, err)
+	}
+	if err := c.goOn(ctx); err != nil {
+		return 0, c.abandon(ctx, err)
+	}
+	if o.Detach {
+		return 0, nil
+	}
+	return c.foreground(ctx, o.Keep)
+}
+
+// goOn waits for the execve of a program that runs through, or starts one that waits.
+func (c *creation) goOn(ctx context.Context) error {
+	if c.wait {
+		return c.rt.start(ctx, c.container)
+	}
+	if _, err := c.proc.Report(); !errors.Is(err, io.EOF) {
+		return c.built.explain(err)
+	}
+	hooks := c.spec.Hooks
+	if hooks == nil {
+		hooks = &specs.Hooks{}
+	}
+	st := c.State
+	st.Status = Running
+	return runHooks(ctx, hookPoststart, hooks.Poststart, &st, hostRunner(c.Bundle))
+}
+
+// foreground waits for the command and cleans up after it. The lock is given back
+// meanwhile: kill, exec and state are for running containers.
+func (c *creation) foreground(ctx context.Context, keep bool) (int, error) {
+	c.unlock()
+	code, err := await(c.Pid, c.proc.Pidfd, nil)
+	if keep {
+		return code, err
+	}
+	lock, lockErr := c.rt.lock(c.ID)
+	if errors.Is(lockErr, errdefs.ErrNotFound) {
+		return code, err // somebody has deleted it already
+	}
+	if lockErr != nil {
+		return code, errors.Join(err, lockErr)
+	}
+	c.lock = lock
+	return code, errors.Join(err, c.rt.remove(ctx, c.container, c.Hooks))
+}

@@ -1,0 +1,223 @@
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"box/internal/atomicfile"
+	"box/internal/errdefs"
+)
+
+// Status is where a container stands, in the words of the OCI runtime spec
+// ("paused" is runc's addition).
+type Status string
+
+// The states of a container.
+const (
+	Creating Status = "creating" // create is under way in a living process
+	Created  Status = "created"  // the launch program waits for start
+	Running  Status = "running"  // the command has been executed
+	Paused   Status = "paused"   // running, with a frozen cgroup
+	Stopped  Status = "stopped"  // the process is gone, the record is not
+)
+
+// State is what the OCI runtime spec calls the state of a container, with the
+// members that runc adds, in runc's order: engines read it as text.
+type State struct {
+	OCIVersion  string            `json:"ociVersion"`
+	ID          string            `json:"id"`
+	Pid         int               `json:"pid"` // 0 when stopped
+	Status      Status            `json:"status"`
+	Bundle      string            `json:"bundle"`
+	Rootfs      string            `json:"rootfs"`
+	Created     time.Time         `json:"created"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Owner       string            `json:"owner"`
+}
+
+// record is the reduced state on disk: all that the later commands need, small
+// enough that decoding it costs nothing (a specs.Spec costs half a millisecond).
+// The bundle's config.json is kept beside it, verbatim, for the commands that
+// need more (exec by flags, hooks).
+type record struct {
+	State
+	StartTime   uint64  `json:"startTime"`   // of the init process, in clock ticks since boot
+	BootID      string  `json:"bootID"`      // a pid means nothing after a reboot
+	Cgroup      string  `json:"cgroup"`      // cgroup path below the cgroup2 mount
+	Command     string  `json:"command"`     // argv[0], for start's messages
+	Join        uintptr `json:"join"`        // CLONE_NEW* flags of the namespaces that exec joins
+	FilterFlags uint    `json:"filterFlags"` // for seccomp(2), with the filter in filterFile
+	Hooks       bool    `json:"hooks"`       // config.json has hooks for start or delete
+}
+
+// Names of the files in a container's state directory.
+const (
+	recordFile = "state.json"
+	configFile = "config.json"
+	filterFile = "seccomp.bpf"
+	startFifo  = "exec.fifo"
+	resultFifo = "result.fifo"
+)
+
+// Runtime is a state root: a directory with one directory for each container.
+type Runtime struct {
+	Root string // made on first use, mode 0700
+	// Warn takes what is worth a line in the log but stops nothing; nil drops it.
+	Warn func(text string)
+	// Debug takes what --debug shows; nil drops it.
+	Debug func(format string, args ...any)
+}
+
+func (r *Runtime) warn(text string) {
+	if r.Warn != nil {
+		r.Warn(text)
+	}
+}
+
+func (r *Runtime) debugf(format string, args ...any) {
+	if r.Debug != nil {
+		r.Debug(format, args...)
+	}
+}
+
+// container is one state directory, opened. Its methods need no lock; those that
+// change the container hold the lock on the directory (see lock).
+type container struct {
+	dir string
+	record
+}
+
+func (r *Runtime) dir(id string) string { return filepath.Join(r.Root, id) }
+
+// load reads a container's record.
+func (r *Runtime) load(id string) (*container, error) {
+	if err := ValidateID(id); err != nil {
+		return nil, err
+	}
+	c := &container{dir: r.dir(id)}
+	data, err := os.ReadFile(filepath.Join(c.dir, recordFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, r.withoutRecord(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, &c.record); err != nil {
+		return nil, errdefs.New(errdefs.ErrCorrupt, "decode %s/%s: %w", c.dir, recordFile, err)
+	}
+	return c, nil
+}
+
+// withoutRecord tells apart an unknown id from a create that has not yet come to
+// (or was killed before) writing its record.
+func (r *Runtime) withoutRecord(id string) error {
+	if _, err := os.Stat(r.dir(id)); err == nil {
+		return errdefs.New(errdefs.ErrConflict, "container %s has no record: its create is under way or was killed", id)
+	}
+	return errdefs.New(errdefs.ErrNotFound, "container does not exist: %s", id)
+}
+
+// save replaces the record. The root lies on a tmpfs, so nothing is synced.
+func (c *container) save() error {
+	data, err := json.Marshal(&c.record)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteVolatile(c.path(recordFile), data, 0o600)
+}
+
+func (c *container) path(name string) string { return filepath.Join(c.dir, name) }
+
+// lock takes the container's lock: an flock on its directory, which the kernel
+// drops when the holder dies. It fails with ErrNotFound when the directory was
+// removed while we waited for it.
+func (r *Runtime) lock(id string) (*os.File, error) { return r.flock(id, unix.LOCK_EX) }
+
+func (r *Runtime) flock(id string, how int) (*os.File, error) {
+	if err := ValidateID(id); err != nil {
+		return nil, err
+	}
+	dir, err := os.OpenFile(r.dir(id), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errdefs.New(errdefs.ErrNotFound, "container does not exist: %s", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := flockRetry(int(dir.Fd()), how); err != nil {
+		dir.Close()
+		return nil, &os.PathError{Op: "flock", Path: dir.Name(), Err: err}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil || st.Nlink == 0 {
+		dir.Close()
+		return nil, errdefs.New(errdefs.ErrNotFound, "container does not exist: %s", id)
+	}
+	return dir, nil
+}
+
+func flockRetry(fd, how int) error {
+	for {
+		if err := unix.Flock(fd, how); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// locked reports whether a living process holds the container's lock.
+func (r *Runtime) locked(id string) bool {
+	dir, err := r.flock(id, unix.LOCK_SH|unix.LOCK_NB)
+	if err != nil {
+		return errors.Is(err, unix.EWOULDBLOCK)
+	}
+	dir.Close()
+	return false
+}
+
+// State returns a container's state as it is now.
+func (r *Runtime) State(id string) (*State, error) {
+	c, err := r.load(id)
+	if err != nil {
+		return nil, err
+	}
+	st := c.State
+	st.Status = r.status(c)
+	if st.Status == Stopped {
+		st.Pid = 0
+	}
+	return &st, nil
+}
+
+// List returns the state of every container under the root, sorted by id. A
+// directory without a record (a create cut short) is shown as stopped, so that it
+// can be found and deleted.
+func (r *Runtime) List() ([]State, error) {
+	entries, err := os.ReadDir(r.Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []State
+	for _, e := range entries {
+		st, err := r.State(e.Name())
+		switch {
+		case errors.Is(err, errdefs.ErrNotFound), errors.Is(err, errdefs.ErrInvalid):
+			continue // removed meanwhile, or not ours
+		case err != nil:
+			st = &State{ID: e.Name(), Status: Stopped}
+		}
+		all = append(all, *st)
+	}
+	slices.SortFunc(all, func(a, b State) int { return strings.Compare(a.ID, b.ID) })
+	return all, nil
+}

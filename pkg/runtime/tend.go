@@ -1,0 +1,71 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+)
+
+// This file holds what only the parent can do to the program, by its pid, while
+// the program waits for permission to go on: the program is not dumpable, so its
+// own /proc files belong to root, and in a user namespace it lacks the privileges.
+
+// rlimits are the resources of setrlimit(2) by the names of the spec.
+var rlimits = map[string]int{
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU,
+	"RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS,
+	"RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK, "RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE,
+	"RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS,
+	"RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO, "RLIMIT_RTTIME": unix.RLIMIT_RTTIME,
+	"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+}
+
+// tend gives the process its limits and its place in the queue of the out-of-memory
+// killer.
+func tend(pid int, p *specs.Process) error {
+	for _, l := range p.Rlimits {
+		if err := setLimit(pid, l); err != nil {
+			return err
+		}
+	}
+	if p.OOMScoreAdj == nil {
+		return nil
+	}
+	return setOOMScore(pid, *p.OOMScoreAdj)
+}
+
+func setLimit(pid int, l specs.POSIXRlimit) error {
+	resource, ok := rlimits[l.Type]
+	if !ok {
+		return errdefs.New(errdefs.ErrInvalid, "process.rlimits: unknown limit %q", l.Type)
+	}
+	want := unix.Rlimit{Cur: l.Soft, Max: l.Hard}
+	if err := unix.Prlimit(pid, resource, &want, nil); err != nil {
+		return fmt.Errorf("set limit %s to %d, at most %d: %w", l.Type, l.Soft, l.Hard, err)
+	}
+	return nil
+}
+
+// setOOMScore writes oom_score_adj, unless it is inherited as it should be: lowering
+// it needs CAP_SYS_RESOURCE, and writing what stands there already must not.
+func setOOMScore(pid, score int) error {
+	path := "/proc/" + strconv.Itoa(pid) + "/oom_score_adj"
+	if now, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(now)) == strconv.Itoa(score) {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString(strconv.Itoa(score)); err != nil {
+		return fmt.Errorf("set oom_score_adj to %d: %w", score, err)
+	}
+	return nil
+}
