@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"box/internal/atomicfile"
+	"box/pkg/image/store"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Cache is the builder's memory in one directory. It is safe for concurrent
@@ -22,13 +22,8 @@ type Cache struct{ dir string }
 
 // Result is what an operation came to: one layer.
 type Result struct {
-	// Layer is the layer's blob.
-	Layer v1.Descriptor `json:"layer"`
-	// DiffID and ChainID identify the layer and the stack that ends with it.
-	DiffID  digest.Digest `json:"diffID"`
-	ChainID digest.Digest `json:"chainID"`
-	// Empty says that the layer holds nothing.
-	Empty bool `json:"empty,omitempty"`
+	// Layer is the layer that the operation made.
+	Layer store.BuiltLayer `json:"layer"`
 	// Newest is the time of the newest file in the layer, or of what it stands on.
 	Newest time.Time `json:"newest"`
 	// Name is the step as it was shown when it ran, Took how long it ran.
@@ -61,7 +56,7 @@ func (c *Cache) path(sub string, key digest.Digest) string {
 // Lookup gives the result stored under key, and whether there is one.
 func (c *Cache) Lookup(key digest.Digest) (*Result, bool) {
 	r := new(Result)
-	if !c.read(resultsDir, key, r) || r.DiffID.Validate() != nil || r.ChainID.Validate() != nil {
+	if !c.read(resultsDir, key, r) || r.Layer.DiffID.Validate() != nil || r.Layer.ChainID.Validate() != nil {
 		return nil, false
 	}
 	return r, true
@@ -106,7 +101,7 @@ func (c *Cache) Roots(ctx context.Context) ([]digest.Digest, error) {
 			return nil, err
 		}
 		if r, ok := c.Lookup(digest.NewDigestFromEncoded(digest.SHA256, e.Name())); ok {
-			roots = append(roots, r.Layer.Digest, r.ChainID)
+			roots = append(roots, r.Layer.Descriptor.Digest, r.Layer.ChainID)
 		}
 	}
 	return roots, nil
@@ -126,3 +121,6 @@ func (c *Cache) write(sub string, key digest.Digest, v any) error {
 	}
 	return atomicfile.WriteVolatile(c.path(sub, key), text, 0o600)
 }
+
+// Dir is the directory of the cache.
+func (c *Cache) Dir() string { return c.dir }

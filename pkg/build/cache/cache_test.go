@@ -21,8 +21,9 @@ func open(t *testing.T) *Cache {
 
 func TestResultComesBack(t *testing.T) {
 	c, key := open(t), digest.FromString("key")
-	want := &Result{DiffID: digest.FromString("d"), ChainID: digest.FromString("c"), Newest: time.Unix(5, 6).UTC(), Name: "RUN x", Took: time.Second}
-	want.Layer.Digest = digest.FromString("blob")
+	want := &Result{Newest: time.Unix(5, 6).UTC(), Name: "RUN x", Took: time.Second}
+	want.Layer.DiffID, want.Layer.ChainID = digest.FromString("d"), digest.FromString("c")
+	want.Layer.Descriptor.Digest = digest.FromString("blob")
 	if _, ok := c.Lookup(key); ok {
 		t.Fatal("a result before there was one")
 	}
@@ -34,7 +35,7 @@ func TestResultComesBack(t *testing.T) {
 		t.Error(d)
 	}
 	roots, err := c.Roots(t.Context())
-	if err != nil || len(roots) != 2 || roots[0] != want.Layer.Digest || roots[1] != want.ChainID {
+	if err != nil || len(roots) != 2 || roots[0] != want.Layer.Descriptor.Digest || roots[1] != want.Layer.ChainID {
 		t.Errorf("roots %v, %v", roots, err)
 	}
 	for range 2 {
@@ -50,7 +51,7 @@ func TestResultComesBack(t *testing.T) {
 // TestTornFileIsAbsent checks that what a crash cut short is no result.
 func TestTornFileIsAbsent(t *testing.T) {
 	c, key := open(t), digest.FromString("key")
-	for _, text := range []string{"", "{", `{"diffID":"../../etc/passwd","chainID":"x"}`} {
+	for _, text := range []string{"", "{", `{"layer":{"diffID":"../../etc/passwd","chainID":"x"}}`} {
 		if err := os.WriteFile(filepath.Join(c.dir, resultsDir, key.Encoded()), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

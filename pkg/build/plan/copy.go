@@ -23,7 +23,7 @@ func (p *planner) copy(s *stage, i *dockerfile.Copy) error {
 	if i.Add {
 		name = "ADD"
 	}
-	p.layer(s, &Op{Kind: KindCopy, Copy: c, From: from}, i, name+text+" # buildkit")
+	p.layer(s, &Op{Kind: KindCopy, Copy: c, From: from, FromName: i.From}, i, name+text+" # buildkit")
 	return nil
 }
 

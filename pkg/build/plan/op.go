@@ -47,6 +47,10 @@ type Op struct {
 	Index int
 	// Name is shown to people: "[build 2/4] RUN make".
 	Name string
+	// Step names the place in the Dockerfile across edits: "build 2".
+	Step string
+	// FromName is what --from said.
+	FromName string
 	// Pos is the instruction that made the op, for errors.
 	Pos dockerfile.Pos
 }

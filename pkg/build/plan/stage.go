@@ -39,6 +39,9 @@ func (p *planner) stage(index int) (*stage, error) {
 		return nil, p.file.ErrorAt(src.Pos, err)
 	}
 	s.steps += countSteps(triggers) + countSteps(src.Instructions)
+	if s.op.Kind == KindImage && s.step == 1 && !strings.HasPrefix(s.op.Name, "[") {
+		s.op.Name = fmt.Sprintf("[%s1/%d] %s", s.label, s.steps, s.op.Name)
+	}
 	if err := p.fire(s, triggers); err != nil {
 		return nil, err
 	}
@@ -213,6 +216,7 @@ func (p *planner) word(s *stage, w string) (string, error) {
 func (p *planner) layer(s *stage, o *Op, ins dockerfile.Instruction, createdBy string) {
 	s.step++
 	o.Name = fmt.Sprintf("[%s%d/%d] %s", s.label, s.step, s.steps, summary(ins))
+	o.Step = s.label + strconv.Itoa(s.step)
 	o.Pos = ins.Where()
 	o.Base = s.op
 	s.op = p.add(o)

@@ -1,0 +1,171 @@
+package solve
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"box/internal/errdefs"
+	"box/pkg/image/layer"
+
+	"golang.org/x/sys/unix"
+)
+
+// Magic bytes of the compressions that ADD recognises.
+var (
+	magicBzip2 = []byte("BZh")
+	magicXZ    = []byte("\xfd7zXZ\x00")
+)
+
+// unpack extracts a local archive into dest. It says false if the file is not
+// an archive: then it is copied as it is.
+func (c *copier) unpack(ctx context.Context, dest string, it *item) (bool, error) {
+	f, err := c.from.open(&it.node)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	plain, err := decompress(f)
+	if plain == nil || err != nil {
+		return false, err
+	}
+	defer plain.Close()
+	tr := tar.NewReader(plain)
+	head, err := tr.Next()
+	if err != nil {
+		return false, nil // not a tar archive after all
+	}
+	if _, err := c.sink.mkdirAll(dest); err != nil {
+		return false, err
+	}
+	u := &untar{copier: c, dest: dest}
+	for ; err == nil; head, err = tr.Next() {
+		if ctx.Err() != nil {
+			return true, context.Cause(ctx)
+		}
+		if err := u.entry(head, tr); err != nil {
+			return true, fmt.Errorf("unpack %s: %w", it.path, err)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return true, errdefs.New(errdefs.ErrCorrupt, "unpack %s: %w", it.path, err)
+	}
+	return true, nil
+}
+
+// decompress looks at the first bytes; nil stands for something that cannot be
+// an archive.
+func decompress(r io.Reader) (io.ReadCloser, error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	head, err := br.Peek(6)
+	switch {
+	case err != nil:
+		return nil, nil // shorter than any archive
+	case bytes.HasPrefix(head, magicXZ):
+		return nil, errdefs.WithHint(errdefs.New(errdefs.ErrUnsupported, "ADD of an xz archive is not supported yet"),
+			"unpack it in a RUN step, or use --unpack=false to copy it as it is")
+	case bytes.HasPrefix(head, magicBzip2):
+		return io.NopCloser(bzip2.NewReader(br)), nil
+	}
+	plain, err := layer.Decompress(br)
+	if err != nil {
+		return nil, nil // begins like a compressed file and is none
+	}
+	return plain, nil
+}
+
+// untar extracts the entries of an archive below dest.
+type untar struct {
+	*copier
+	dest string
+}
+
+// entry extracts one entry. Owners and modes are the archive's own.
+func (u *untar) entry(h *tar.Header, r io.Reader) error {
+	name := path.Clean("/" + h.Name)
+	target := path.Join(u.dest, name)
+	it := itemOf(h)
+	saved := u.sink.owner
+	if u.op.Chown == "" {
+		u.sink.owner = nil
+		defer func() { u.sink.owner = saved }()
+	}
+	if name == "/" {
+		return nil // dest itself stays as it is
+	}
+	if _, err := u.sink.mkdirAll(path.Dir(target)); err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return u.extractDir(target, it)
+	case tar.TypeReg:
+		return u.sink.file(target, it, headerXattrs(h), r)
+	case tar.TypeSymlink:
+		return u.sink.symlink(target, it)
+	case tar.TypeLink:
+		return u.sink.link(target, path.Join(u.dest, path.Clean("/"+h.Linkname)))
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		return u.sink.special(target, it)
+	case tar.TypeXGlobalHeader:
+		return nil
+	}
+	return errdefs.New(errdefs.ErrUnsupported, "%s: entries of type %q are not supported", h.Name, h.Typeflag)
+}
+
+func (u *untar) extractDir(target string, it *item) error {
+	exists, isDir, err := u.sink.isDir(target)
+	switch {
+	case err != nil:
+		return err
+	case exists && !isDir:
+		return errdefs.New(errdefs.ErrInvalid, "%s is there and is no directory", target)
+	case !exists:
+		return u.sink.mkdir(target, it)
+	}
+	return u.sink.dressDir(target, it, nil)
+}
+
+// itemOf makes of a header what a file in a tree would look like.
+func itemOf(h *tar.Header) *item {
+	it := &item{}
+	it.link = h.Linkname
+	it.st.Uid, it.st.Gid = uint32(h.Uid), uint32(h.Gid)
+	it.st.Mtim = unix.NsecToTimespec(h.ModTime.UnixNano())
+	it.st.Mode = uint32(h.Mode) & 0o7777
+	switch h.Typeflag {
+	case tar.TypeDir:
+		it.st.Mode |= unix.S_IFDIR
+	case tar.TypeSymlink:
+		it.st.Mode |= unix.S_IFLNK
+	case tar.TypeChar:
+		it.st.Mode |= unix.S_IFCHR
+	case tar.TypeBlock:
+		it.st.Mode |= unix.S_IFBLK
+	case tar.TypeFifo:
+		it.st.Mode |= unix.S_IFIFO
+	default:
+		it.st.Mode |= unix.S_IFREG
+	}
+	it.st.Rdev = unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
+	return it
+}
+
+// headerXattrs gives the attributes of an entry that are copied.
+func headerXattrs(h *tar.Header) []xattr {
+	var out []xattr
+	for k, v := range h.PAXRecords {
+		name, ok := strings.CutPrefix(k, "SCHILY.xattr.")
+		if ok && copiedXattr(name) {
+			out = append(out, xattr{name, v})
+		}
+	}
+	return out
+}
