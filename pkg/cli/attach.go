@@ -16,7 +16,7 @@ func attachCommand() *command {
 		if err != nil {
 			return err
 		}
-		r, err := e.Get(ctx, args[0])
+		r, err := e.Find(ctx, args[0])
 		if err != nil {
 			return err
 		}

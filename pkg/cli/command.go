@@ -56,6 +56,7 @@ func verbs() []verb {
 		{"attach", groupContainer, attachCommand},
 		{"exec", groupContainer, execCommand},
 		{"ps", groupContainer, psCommand},
+		{"logs", groupContainer, logsCommand},
 		{"inspect", groupContainer, inspectCommand},
 		{"wait", groupContainer, waitCommand},
 		{"stop", groupContainer, stopCommand},
@@ -65,6 +66,10 @@ func verbs() []verb {
 		{"images", groupImage, imagesCommand},
 		{"tag", groupImage, tagCommand},
 		{"rmi", groupImage, rmiCommand},
+		{"pull", groupRegistry, pullCommand},
+		{"push", groupRegistry, pushCommand},
+		{"login", groupRegistry, loginCommand},
+		{"logout", groupRegistry, logoutCommand},
 		{"version", groupOther, versionCommand},
 		{"help", groupOther, helpCommand},
 	}
@@ -140,12 +145,14 @@ func unknownCommand(name string) error {
 func (c *command) checkOperands(operands []string) error {
 	switch n := len(operands); {
 	case n < c.min:
-		return fmt.Errorf("needs more operands: box %s %s", c.name, c.operands)
+		return fmt.Errorf("needs more operands: %s", c.synopsis())
 	case c.max >= 0 && n > c.max:
-		return fmt.Errorf("unexpected operand %q: box %s %s", operands[c.max], c.name, c.operands)
+		return fmt.Errorf("unexpected operand %q: %s", operands[c.max], c.synopsis())
 	}
 	return nil
 }
+
+func (c *command) synopsis() string { return strings.TrimSpace("box " + c.name + " " + c.operands) }
 
 func helpCommand() *command {
 	return &command{

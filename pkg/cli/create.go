@@ -14,6 +14,7 @@ func createCommand() *command {
 	}
 	var f containerFlags
 	f.register(&c.flags)
+	c.flags.Refuse("detach-keys", "sig-proxy")
 	c.run = func(ctx context.Context, a *app, args []string) error { return a.create(ctx, &f, args) }
 	return c
 }

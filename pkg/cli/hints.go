@@ -33,9 +33,14 @@ func hint(cmd *command, err error) string {
 		}
 	}
 	var u *usageError
-	var later *argv.UnsupportedFlagError
-	if errors.As(err, &u) && !errors.As(err, &later) && cmd != nil {
-		return "see box " + cmd.name + " --help"
+	var unknown *argv.UnknownFlagError
+	switch {
+	case errors.As(err, &unknown) && unknown.Nearest != "":
+		return "did you mean --" + unknown.Nearest + "?"
+	case !errors.As(err, &u) || errors.Is(err, errdefs.ErrUnsupported):
+		return ""
+	case cmd == nil:
+		return "see box help"
 	}
-	return ""
+	return "see box " + cmd.name + " --help"
 }

@@ -65,7 +65,7 @@ func (c *containerFlags) register(s *argv.Set) {
 var laterContainerFlags = []string{
 	"annotation", "attach,a", "blkio-weight", "blkio-weight-device", "cap-add", "cap-drop", "cgroup-parent", "cgroupns",
 	"cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "cpu-shares,c", "cpus", "cpuset-cpus", "cpuset-mems",
-	"detach-keys", "device", "device-cgroup-rule", "device-read-bps", "device-read-iops", "device-write-bps",
+	"device", "device-cgroup-rule", "device-read-bps", "device-read-iops", "device-write-bps",
 	"device-write-iops", "disable-content-trust", "dns", "dns-option", "dns-search", "domainname", "gpus", "group-add",
 	"health-cmd", "health-interval", "health-retries", "health-start-interval", "health-start-period", "health-timeout",
 	"init", "ip", "ip6", "ipc", "isolation", "kernel-memory", "label-file", "link", "link-local-ip", "log-driver", "log-opt",

@@ -21,7 +21,7 @@ func psCommand() *command {
 	c.flags.Bool(&o.latest, "latest", 'l', "only the newest container")
 	c.flags.Int(&o.last, "last", 'n', "number", "only the newest n containers")
 	c.flags.Bool(&o.noTrunc, "no-trunc", 0, "do not shorten ids and commands")
-	c.flags.List(&o.filters, "filter", 'f', "key=value", "only those with this id, name, label, status, ancestor")
+	c.flags.List(&o.filters, "filter", 'f', "key=value", "only some: by id, name, label, status, ancestor")
 	c.flags.String(&o.format, "format", 0, "template", "print by a Go template, table TEMPLATE, or json")
 	c.flags.Refuse("size,s")
 	c.run = func(ctx context.Context, a *app, _ []string) error { return a.ps(ctx, o) }

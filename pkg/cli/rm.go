@@ -12,7 +12,7 @@ import (
 func rmCommand() *command {
 	c := &command{name: "rm", operands: "CONTAINER [CONTAINER...]", summary: "Remove containers", min: 1, max: -1}
 	var o engine.RemoveOptions
-	c.flags.Bool(&o.Force, "force", 'f', "kill it first if it runs; one that does not exist is no error")
+	c.flags.Bool(&o.Force, "force", 'f', "kill it if it runs; ignore it if it is gone")
 	c.flags.Bool(&o.Volumes, "volumes", 'v', "remove its anonymous volumes, too")
 	c.flags.Refuse("link,l")
 	c.run = func(ctx context.Context, a *app, args []string) error {

@@ -11,7 +11,7 @@ import (
 func rmiCommand() *command {
 	c := &command{name: "rmi", operands: "IMAGE [IMAGE...]", summary: "Remove names, and images with their last name", min: 1, max: -1}
 	var force bool
-	c.flags.Bool(&force, "force", 'f', "remove all names of an image, even if stopped containers use it")
+	c.flags.Bool(&force, "force", 'f', "all names of an image, even if stopped ones use it")
 	c.flags.Refuse("no-prune", "platform")
 	c.run = func(ctx context.Context, a *app, args []string) error { return a.rmi(ctx, c, args, force) }
 	return c

@@ -54,7 +54,7 @@ func (a *app) startAttached(ctx context.Context, name string, stdin bool, client
 	if err != nil {
 		return err
 	}
-	r, err := e.Get(ctx, name)
+	r, err := e.Find(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"box/internal/errdefs"
 )
 
 // ErrHelp is returned by Parse when -h or --help stands where a flag may stand.
@@ -122,6 +124,9 @@ func (s *Set) Refuse(names ...string) {
 	}
 }
 
+// All returns every flag, those that are refused included.
+func (s *Set) All() []*Flag { return s.flags }
+
 // Flags returns the flags that work, in the order of their registration.
 func (s *Set) Flags() []*Flag {
 	var list []*Flag
@@ -192,7 +197,7 @@ func (s *Set) shorts(group string, rest []string) ([]string, error) {
 		case f == nil && group[i] == 'h':
 			return nil, ErrHelp
 		case f == nil:
-			return nil, fmt.Errorf("unknown flag -%c in -%s", group[i], group)
+			return nil, &UnknownFlagError{Flag: fmt.Sprintf("-%c in -%s", group[i], group)}
 		case f.refused:
 			return nil, refusal(f)
 		case f.Value != "":
@@ -252,17 +257,17 @@ func (s *Set) unknown(name string) error {
 	for _, f := range s.Flags() {
 		names = append(names, f.Name)
 	}
-	if near := Nearest(name, names); near != "" {
-		return fmt.Errorf("unknown flag --%s; did you mean --%s?", name, near)
-	}
-	return fmt.Errorf("unknown flag --%s", name)
+	return &UnknownFlagError{Flag: "--" + name, Nearest: Nearest(name, names)}
 }
 
-// UnsupportedFlagError says that a flag of Docker's is known but not built.
-type UnsupportedFlagError struct{ Name string }
-
-func (e *UnsupportedFlagError) Error() string {
-	return fmt.Sprintf("flag --%s is not supported yet", e.Name)
+// UnknownFlagError says that there is no such flag.
+type UnknownFlagError struct {
+	Flag    string // as it was typed
+	Nearest string // name of the flag that may have been meant, or ""
 }
 
-func refusal(f *Flag) error { return &UnsupportedFlagError{Name: f.Name} }
+func (e *UnknownFlagError) Error() string { return "unknown flag " + e.Flag }
+
+func refusal(f *Flag) error {
+	return errdefs.New(errdefs.ErrUnsupported, "flag --%s is not supported yet", f.Name)
+}

@@ -77,7 +77,7 @@ func TestParse(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	tests := []struct{ args, want string }{
-		{"--nmae x", "unknown flag --nmae; did you mean --name?"},
+		{"--nmae x", "unknown flag --nmae"},
 		{"--colour", "unknown flag --colour"},
 		{"-dx", "unknown flag -x in -dx"},
 		{"--name", "flag --name needs a value: --name name"},
