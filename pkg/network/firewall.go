@@ -7,21 +7,51 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// firewall speaks nftables in the host's namespace. Its connection opens a
-// socket for each exchange: after a refused transaction nothing unread stays
-// behind.
-type firewall struct{ *nftables.Conn }
+// firewall speaks nftables in the host's namespace.
+//
+// Its sockets stay open as long as the process does. What a transaction deletes
+// the kernel frees after an RCU grace period, some 10 ms later, and until then it
+// makes everybody wait who closes any netfilter socket, with all other
+// transactions waiting behind him (nft_rcv_nl_event in net/netfilter/nf_tables_api.c).
+type firewall struct {
+	*nftables.Conn
+	ask   *nl.SocketHandle // for the generation, which nftables.Conn cannot ask for
+	flows *netlink.Handle  // for conntrack, opened when needed
+}
 
-func newFirewall() firewall { return firewall{&nftables.Conn{}} }
+func openFirewall() (*firewall, error) {
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	sock, err := nl.Subscribe(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open nftables: %w", err), conn.CloseLasting())
+	}
+	return &firewall{Conn: conn, ask: &nl.SocketHandle{Socket: sock}}, nil
+}
+
+// close gives the sockets back without waiting for the kernel.
+func (f *firewall) close() {
+	go func() {
+		f.CloseLasting() //nolint:errcheck // nothing is buffered
+		f.ask.Close()
+		if f.flows != nil {
+			f.flows.Close()
+		}
+	}()
+}
 
 // generation is the number that the kernel raises by one with every transaction,
 // whoever makes it.
-func generation() (uint32, error) {
+func (f *firewall) generation() (uint32, error) {
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: f.ask}
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: unix.NFNETLINK_V0})
 	msgs, err := req.Execute(unix.NETLINK_NETFILTER, 0)
 	if err != nil {
@@ -51,8 +81,8 @@ type change struct {
 // sync brings the kernel's rules from the leases before c to those of st, and
 // repairs what others have done to them since. st.Generation and st.Foreign are
 // brought up to date.
-func (f firewall) sync(st *state, c change) error {
-	before, err := generation()
+func (f *firewall) sync(st *state, c change) error {
+	before, err := f.generation()
 	if err != nil {
 		return err
 	}
@@ -67,7 +97,7 @@ func (f firewall) sync(st *state, c change) error {
 	if err != nil {
 		return err
 	}
-	after, err := generation()
+	after, err := f.generation()
 	if err != nil {
 		return err
 	}
@@ -85,7 +115,7 @@ func btoi(b bool) uint32 {
 }
 
 // try makes one transaction and tells whether there was anything to send.
-func (f firewall) try(st *state, c change, intact bool) (sent bool, err error) {
+func (f *firewall) try(st *state, c change, intact bool) (sent bool, err error) {
 	if !intact {
 		repaired, err := f.stageRepair(st, &c)
 		if err != nil {
@@ -113,7 +143,7 @@ func (f firewall) try(st *state, c change, intact bool) (sent bool, err error) {
 
 // stageRepair looks at table and foreign chains. A table that is missing or of
 // another layout makes c a rebuild.
-func (f firewall) stageRepair(st *state, c *change) (staged bool, err error) {
+func (f *firewall) stageRepair(st *state, c *change) (staged bool, err error) {
 	chains, err := f.ListChains()
 	if err != nil {
 		return false, fmt.Errorf("list nftables chains: %w", err)
@@ -127,7 +157,7 @@ func (f firewall) stageRepair(st *state, c *change) (staged bool, err error) {
 
 // stageTable replaces the whole table by what the leases ask for, in the running
 // transaction. Adding it first makes deleting it valid if there is none.
-func (f firewall) stageTable(st *state) error {
+func (f *firewall) stageTable(st *state) error {
 	t := ruleTable(st.site)
 	f.AddTable(t)
 	f.DelTable(t)
@@ -155,7 +185,7 @@ func (f firewall) stageTable(st *state) error {
 const elementsPerMessage = 500
 
 // stageElements stages the ports of c.
-func (f firewall) stageElements(s site, c change) (staged bool, err error) {
+func (f *firewall) stageElements(s site, c change) (staged bool, err error) {
 	stage := func(leases []lease, do func(*nftables.Set, []nftables.SetElement) error) error {
 		for _, l := range leases {
 			for name, all := range elements(l) {
@@ -177,7 +207,7 @@ func (f firewall) stageElements(s site, c change) (staged bool, err error) {
 
 // stageForeign stages accept rules for every chain that would drop, takes them
 // out of those that no longer do, and lists in st.Foreign where they are.
-func (f firewall) stageForeign(st *state, chains []*nftables.Chain) (staged bool, err error) {
+func (f *firewall) stageForeign(st *state, chains []*nftables.Chain) (staged bool, err error) {
 	wanted, err := f.foreignPlaces(st, chains)
 	if err != nil {
 		return false, err
@@ -202,7 +232,7 @@ func (f firewall) stageForeign(st *state, chains []*nftables.Chain) (staged bool
 }
 
 // foreignPlaces finds the chains that need accept rules.
-func (f firewall) foreignPlaces(st *state, chains []*nftables.Chain) (map[foreignChain][]acceptRule, error) {
+func (f *firewall) foreignPlaces(st *state, chains []*nftables.Chain) (map[foreignChain][]acceptRule, error) {
 	places := map[foreignChain][]acceptRule{}
 	for _, c := range forwardChains(chains) {
 		rules, err := f.GetRules(c.Table, c)
@@ -223,7 +253,7 @@ func exists(chains []*nftables.Chain, at foreignChain) bool {
 }
 
 // stageEdit stages what makes the rules of ours in chain at those wanted.
-func (f firewall) stageEdit(at foreignChain, bridge string, wanted []acceptRule) (staged bool, err error) {
+func (f *firewall) stageEdit(at foreignChain, bridge string, wanted []acceptRule) (staged bool, err error) {
 	ch := at.chain()
 	rules, err := f.GetRules(ch.Table, ch)
 	if err != nil {
@@ -247,7 +277,7 @@ func (f firewall) stageEdit(at foreignChain, bridge string, wanted []acceptRule)
 
 // clear removes the table and every rule of ours elsewhere. Without leases there
 // is nothing that they could serve.
-func (f firewall) clear(st *state) error {
+func (f *firewall) clear(st *state) error {
 	if len(st.Foreign) > 0 {
 		chains, err := f.ListChains()
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"box/internal/atomicfile"
@@ -18,14 +19,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Manager is the network of one run root. It holds no descriptor and no lock
-// between calls; any number of processes may use the same roots at once.
+// Manager is the network of one run root. Any number of processes, and of
+// goroutines, may use the same roots at once; no lock is held between calls.
 //
-// All methods work on the network namespace of the calling thread as the host's.
+// All methods work on the network namespace of the calling thread as the host's;
+// it must be the same one for all calls.
 type Manager struct {
 	config string // directory of bridge.json, survives reboots
 	volume string // directory of state.json and lock
 	key    string // absolute run root: whose bridge it is
+
+	mu sync.Mutex // guards fw
+	fw *firewall  // opened when needed
 }
 
 // Endpoint is what a container wants of the network.
@@ -74,6 +79,8 @@ func (m *Manager) statePath() string { return filepath.Join(m.volume, "state.jso
 // locked runs f with the lock held on the current state, and saves the state
 // afterwards, whatever f returned: f records in it what it could not finish.
 func (m *Manager) locked(ctx context.Context, f func(*state) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	lock, err := atomicfile.LockContext(ctx, filepath.Join(m.volume, "lock"))
 	if err != nil {
 		return fmt.Errorf("lock network: %w", err)
@@ -85,6 +92,29 @@ func (m *Manager) locked(ctx context.Context, f func(*state) error) error {
 	}
 	err = f(st)
 	return errors.Join(err, st.save(m.statePath()))
+}
+
+// firewall returns the open firewall. The caller holds the lock.
+func (m *Manager) firewall() (*firewall, error) {
+	if m.fw != nil {
+		return m.fw, nil
+	}
+	fw, err := openFirewall()
+	if err == nil {
+		m.fw = fw
+	}
+	return fw, err
+}
+
+// Close gives back what the manager keeps open. A process that ends need not call
+// it.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fw != nil {
+		m.fw.close()
+		m.fw = nil
+	}
 }
 
 // Attach connects netns to the bridge as eth0 and publishes ep's ports. On
@@ -165,10 +195,14 @@ func (m *Manager) connectAndPublish(st *state, l links, p pair, netns *os.File, 
 	if err := allowForwarding(st.Bridge, c.added); err != nil {
 		return err
 	}
-	if err := newFirewall().sync(st, c); err != nil {
+	fw, err := m.firewall()
+	if err != nil {
 		return err
 	}
-	return forgetFlows(c.added)
+	if err := fw.sync(st, c); err != nil {
+		return err
+	}
+	return fw.forgetFlows(c.added)
 }
 
 // allowForwarding lets the host route for containers, and, if a port may be
@@ -309,26 +343,52 @@ func (m *Manager) release(st *state, ids ...string) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	fw := newFirewall()
-	update := func() error { return fw.sync(st, c) }
-	if len(st.Leases) == 0 {
-		update = func() error { return fw.clear(st) }
-	}
-	if err := update(); err != nil {
+	if err := m.unpublish(st, c); err != nil {
 		maps.Copy(st.Leases, gone) // what is not gone is left to the next sweep
 		return err
 	}
-	return forgetFlows(c.removed)
+	return nil
 }
 
-// Settle removes the bridge if no container has used the network for grace. The
-// owner of a container calls it last, after it has told everybody that the
-// container is gone: removing a bridge takes long and stops all other changes to
-// links of the host meanwhile, so a quick succession of containers should share
-// one. Whoever attaches in between settles after itself.
+// repair puts right what others have done to the rules.
+func (m *Manager) repair(st *state) error {
+	fw, err := m.firewall()
+	if err != nil {
+		return err
+	}
+	return fw.sync(st, change{})
+}
+
+// unpublish removes the rules for c.removed, all rules if they were the last.
+func (m *Manager) unpublish(st *state, c change) error {
+	fw, err := m.firewall()
+	if err != nil {
+		return err
+	}
+	if len(st.Leases) == 0 {
+		err = fw.clear(st)
+	} else {
+		err = fw.sync(st, c)
+	}
+	if err != nil {
+		return err
+	}
+	return fw.forgetFlows(c.removed)
+}
+
+// Settle waits for grace and then removes the bridge, if no container has used the
+// network meanwhile. The owner of a container calls it last, after it has told
+// everybody that the container is gone, and then ends. Removing a bridge takes
+// long and stops all other changes to links of the host for 10 to 20 ms, so
+// containers in quick succession should share one; whoever attaches in between
+// settles after itself. The wait is worth it also while others use the bridge:
+// see firewall for what the end of a process costs them otherwise.
 func (m *Manager) Settle(ctx context.Context, grace time.Duration) error {
-	seq, idle, err := m.idle()
-	if err != nil || !idle {
+	if !m.inUse() {
+		return nil
+	}
+	seq, err := m.sequence()
+	if err != nil {
 		return err
 	}
 	timer := time.NewTimer(grace)
@@ -338,6 +398,9 @@ func (m *Manager) Settle(ctx context.Context, grace time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	if now, err := m.sequence(); err != nil || now != seq {
+		return err
+	}
 	return m.locked(ctx, func(st *state) error {
 		if len(st.Leases) > 0 || st.Seq != seq {
 			return nil
@@ -346,16 +409,13 @@ func (m *Manager) Settle(ctx context.Context, grace time.Duration) error {
 	})
 }
 
-// idle tells whether there is a bridge without containers.
-func (m *Manager) idle() (seq uint32, idle bool, err error) {
-	if !m.inUse() {
-		return 0, false, nil
-	}
+// sequence counts attachments; it is read without the lock.
+func (m *Manager) sequence() (uint32, error) {
 	st, err := loadState(m.statePath())
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
-	return st.Seq, st.Bridge != "" && len(st.Leases) == 0, nil
+	return st.Seq, nil
 }
 
 // dismantle removes the bridge of a state without leases.
@@ -404,7 +464,7 @@ func (m *Manager) Sweep(ctx context.Context, alive func(containerID string) bool
 			return err
 		}
 		if len(st.Leases) > 0 {
-			return newFirewall().sync(st, change{})
+			return m.repair(st)
 		}
 		if time.Since(st.Idle) < settleTime && len(dead) == 0 {
 			return nil

@@ -52,6 +52,7 @@ func newWorld(t *testing.T) *world {
 		for ns := range w.servers {
 			w.end(ns)
 		}
+		w.m.Close()
 	})
 	w.join()
 	w.in(w.host, func() {
