@@ -2,13 +2,13 @@ package network
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 )
 
@@ -105,8 +105,10 @@ func tagged(r *nftables.Rule, bridge string) bool {
 		return strings.HasPrefix(s, tag(bridge))
 	}
 	for _, e := range r.Exprs {
-		if m, ok := e.(*expr.Match); ok && m.Name == "comment" {
-			return strings.Contains(fmt.Sprint(m.Info), tag(bridge))
+		if m, ok := e.(*expr.Match); ok {
+			if c, ok := m.Info.(*xt.Comment); ok {
+				return strings.HasPrefix(string(*c), tag(bridge))
+			}
 		}
 	}
 	return false
