@@ -18,11 +18,11 @@ const (
 // app is one invocation: its streams, the flags of box itself, and the rooms
 // that its command has opened.
 type app struct {
-	build Build
-	in    *os.File
-	out   io.Writer
-	err   io.Writer
-	env   func(string) string
+	self Build
+	in   *os.File
+	out  io.Writer
+	err  io.Writer
+	env  func(string) string
 
 	root, runRoot string
 	runtime       string // name or path of the OCI runtime

@@ -30,7 +30,7 @@ func (b Build) String() string {
 // Main runs one command line, without the program's name, on the process's
 // own stdio, and returns the exit code.
 func Main(build Build, args []string) int {
-	a := &app{build: build, in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
+	a := &app{self: build, in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
 	return a.main(args)
 }
 
@@ -45,7 +45,7 @@ func (a *app) main(args []string) int {
 	case err != nil:
 		return a.fail(nil, usage(err))
 	case a.showVersion:
-		fmt.Fprintln(a.out, a.build)
+		fmt.Fprintln(a.out, a.self)
 		return 0
 	case len(rest) == 0:
 		a.printUsage(a.out)

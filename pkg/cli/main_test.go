@@ -16,7 +16,7 @@ import (
 // call runs one command line with an empty environment.
 func call(args ...string) (stdout, stderr string, code int) {
 	var out, err strings.Builder
-	a := &app{build: Build{Version: "1.2.3", Commit: "abcdef"}, in: os.Stdin, out: &out, err: &err, env: func(string) string { return "" }}
+	a := &app{self: Build{Version: "1.2.3", Commit: "abcdef"}, in: os.Stdin, out: &out, err: &err, env: func(string) string { return "" }}
 	code = a.main(args)
 	return out.String(), err.String(), code
 }

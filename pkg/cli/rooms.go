@@ -2,23 +2,30 @@ package cli
 
 import (
 	"context"
+	"path/filepath"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 
+	"box/pkg/build"
 	"box/pkg/engine"
 	"box/pkg/image/store"
+	"box/pkg/network"
+	"box/pkg/ocirt"
 )
 
 // rooms are what a command has opened so far. Opening is left to the first
 // use, so that a command pays for what it needs only.
 type rooms struct {
-	once struct{ engine, images sync.Once }
+	once struct{ engine, images, network sync.Once }
 
 	engine    *engine.Engine
 	engineErr error
 	images    *store.Store
 	imagesErr error
+
+	network    *network.Manager
+	networkErr error
 }
 
 // engine opens the engine.
@@ -33,13 +40,35 @@ func (a *app) engine() (*engine.Engine, error) {
 // images opens the image store.
 func (a *app) images() (*store.Store, error) {
 	r := &a.rooms
-	r.once.images.Do(func() { r.images, r.imagesErr = store.Open(a.root) })
+	r.once.images.Do(func() {
+		r.images, r.imagesErr = store.Open(a.root)
+		if r.imagesErr == nil {
+			r.images.Roots = build.CacheRoots(a.root)
+		}
+	})
 	return r.images, r.imagesErr
 }
 
-// close gives back what was opened. Nothing holds more than file descriptors
-// at the moment, which the end of the process closes.
-func (a *app) close() {}
+// network opens the networks.
+func (a *app) network() (*network.Manager, error) {
+	r := &a.rooms
+	r.once.network.Do(func() { r.network, r.networkErr = network.Open(a.root, a.runRoot) })
+	return r.network, r.networkErr
+}
+
+// ociRuntime is the runtime for the steps of a build. Its state lies with that
+// of box's containers.
+func (a *app) ociRuntime() (ocirt.Runtime, error) {
+	path, err := ocirt.Find(a.runtime)
+	return ocirt.Runtime{Path: path, Root: filepath.Join(a.runRoot, "runtime")}, err
+}
+
+// close gives back what was opened.
+func (a *app) close() {
+	if n := a.rooms.network; n != nil {
+		n.Close()
+	}
+}
 
 // imagesInUse tells which images containers were made from.
 func (a *app) imagesInUse(ctx context.Context) (map[digest.Digest]store.Use, error) {

@@ -38,7 +38,7 @@ type versions struct {
 
 func (a *app) versions(ctx context.Context) versions {
 	return versions{
-		Version: orElse(a.build.Version, "unknown"), Commit: orElse(a.build.Commit, "unknown"),
+		Version: orElse(a.self.Version, "unknown"), Commit: orElse(a.self.Commit, "unknown"),
 		GoVersion: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Runtime: a.runtimeVersion(ctx),
 	}
 }
