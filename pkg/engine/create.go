@@ -25,7 +25,7 @@ func (e *Engine) Create(ctx context.Context, o CreateOptions) (*record.Record, e
 	if err := e.Sweep(ctx); err != nil {
 		return nil, err
 	}
-	lock, id, err := e.newLock()
+	lock, id, err := e.newLock(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -33,10 +33,11 @@ func (e *Engine) Create(ctx context.Context, o CreateOptions) (*record.Record, e
 	return r, errors.Join(err, lock.Unlock())
 }
 
-// newLock draws an id and takes its lock.
-func (e *Engine) newLock() (*record.Lock, string, error) {
+// newLock draws an id and takes its lock. It waits, because a sweep of another
+// process may look at the new run directory in the moment before it is locked.
+func (e *Engine) newLock(ctx context.Context) (*record.Lock, string, error) {
 	id := record.NewID()
-	lock, err := e.records.TryLock(id)
+	lock, err := e.records.LockContext(ctx, id)
 	return lock, id, err
 }
 

@@ -70,7 +70,8 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string) (int, error) {
 }
 
 func (e *Engine) waitFor(ctx context.Context, r *record.Record) (int, error) {
-	if r.State.Status != record.Running {
+	// A container that has just exited is over when its monitor has let go.
+	if r.State.Status != record.Running && !e.records.Locked(r.ID) {
 		return r.State.ExitCode, nil
 	}
 	w, err := e.watch(r)

@@ -55,6 +55,11 @@ func (s *Session) request(op record.Op) error {
 	}
 	if s.record.Config.Tty && s.io.Stdin != nil {
 		req.Rows, req.Cols = windowSize(s.io.Stdin)
+		// Before the first output, which has its line ends from the container's
+		// terminal already.
+		if err := s.enterRaw(); err != nil {
+			return err
+		}
 	}
 	return s.conn.SendRequest(req, files...)
 }
@@ -88,22 +93,19 @@ func (s *Session) awaitStart(ctx context.Context) error {
 	return s.attachInput()
 }
 
-// attachInput starts to copy stdin, in raw mode if both sides are terminals.
+// attachInput starts to copy stdin.
 func (s *Session) attachInput() error {
 	if s.input == nil {
 		return nil
 	}
-	if s.record.Config.Tty && isTerminal(s.io.Stdin) {
-		if err := s.enterRaw(); err != nil {
-			return err
-		}
-	}
 	p, err := startPump(s.io.Stdin, s.input, s.detachKeys())
 	if err != nil {
-		s.leaveRaw()
 		return err
 	}
 	s.pump = p
+	if s.raw != nil {
+		s.followWindow()
+	}
 	return nil
 }
 
@@ -115,13 +117,18 @@ func (s *Session) detachKeys() []byte {
 	return s.io.DetachKeys
 }
 
-// enterRaw hands the keyboard to the container and lets its window follow ours.
+// enterRaw hands the keyboard to the container, if stdin is one.
 func (s *Session) enterRaw() error {
-	raw, err := makeRaw(s.io.Stdin)
-	if err != nil {
-		return err
+	if !isTerminal(s.io.Stdin) {
+		return nil
 	}
+	raw, err := makeRaw(s.io.Stdin)
 	s.raw = raw
+	return err
+}
+
+// followWindow lets the container's window follow ours.
+func (s *Session) followWindow() {
 	s.resize = make(chan os.Signal, 1)
 	signal.Notify(s.resize, unix.SIGWINCH)
 	go func(ch <-chan os.Signal) {
@@ -131,17 +138,6 @@ func (s *Session) enterRaw() error {
 			_ = SetWindowSize(s.input, rows, cols)
 		}
 	}(s.resize)
-	return nil
-}
-
-func (s *Session) leaveRaw() {
-	if s.raw == nil {
-		return
-	}
-	signal.Stop(s.resize)
-	close(s.resize)
-	s.raw.restore()
-	s.raw = nil
 }
 
 // Wait returns the exit code when the container is over and torn down, or
@@ -168,7 +164,13 @@ func (s *Session) close() {
 	if s.pump != nil {
 		s.pump.stop()
 	}
-	s.leaveRaw()
+	if s.resize != nil {
+		signal.Stop(s.resize)
+		close(s.resize)
+	}
+	if s.raw != nil {
+		s.raw.restore()
+	}
 	if s.input != nil {
 		_ = s.input.Close()
 	}
@@ -272,7 +274,7 @@ func (e *Engine) Attach(ctx context.Context, nameOrID string, io Stdio) (*Sessio
 		err = s.awaitStart(ctx)
 	}
 	if err != nil {
-		_ = conn.Close()
+		s.close()
 		return nil, fmt.Errorf("attach to container %s: %w", r.Name, err)
 	}
 	return s, nil

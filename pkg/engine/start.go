@@ -35,7 +35,7 @@ func (e *Engine) Run(ctx context.Context, o CreateOptions, io Stdio) (*record.Re
 	if err := e.Sweep(ctx); err != nil {
 		return nil, nil, err
 	}
-	lock, id, err := e.newLock()
+	lock, id, err := e.newLock(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -132,7 +132,7 @@ func (e *Engine) begin(ctx context.Context, r *record.Record, lock *record.Lock,
 	if err == nil {
 		return s, nil
 	}
-	_ = conn.Close()
+	s.close()
 	var started *record.StartError
 	if !errors.As(err, &started) {
 		// The monitor is gone without a word: clear up behind it.

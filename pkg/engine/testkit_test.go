@@ -54,11 +54,33 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "drive" {
 		os.Exit(drive(os.Args[2:]))
 	}
+	if os.Geteuid() == 0 && os.Getenv(inOwnNetwork) == "" {
+		if err := enterOwnNetwork(); err != nil {
+			fmt.Fprintln(os.Stderr, "tests run in the host's network:", err)
+		}
+	}
 	code := m.Run()
 	if dir, _ := programs(); dir != "" {
 		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
+}
+
+const inOwnNetwork = "BOX_TEST_OWN_NETWORK"
+
+// enterOwnNetwork starts this program again in a network namespace of its own,
+// so that bridges and rules of the tests are not the host's. All threads of a
+// program are in it only if it is executed there.
+func enterOwnNetwork() error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return unix.Exec(self, os.Args, append(os.Environ(), inOwnNetwork+"=1"))
 }
 
 // runtimeName is the runtime under test: BOX_RUNTIME=runc or crun runs the
@@ -290,5 +312,3 @@ func lineWith(text, prefix string) string {
 	}
 	return ""
 }
-
-var _ = unix.SIGKILL

@@ -28,7 +28,8 @@ func newServer(l *record.Listener, m *monitor) *server {
 	return &server{listener: l, m: m, clients: map[*client]bool{}}
 }
 
-// run accepts until close.
+// run accepts clients until the program ends: also those that come during
+// teardown are told the end.
 func (s *server) run() {
 	for {
 		conn, err := s.listener.Accept()
@@ -38,8 +39,6 @@ func (s *server) run() {
 		go s.serve(conn)
 	}
 }
-
-func (s *server) close() { _ = s.listener.Close() } // the run directory's removal takes the path
 
 // serve reads the one request of a connection.
 func (s *server) serve(conn *record.Conn) {

@@ -26,9 +26,6 @@ func (m *monitor) later(f func(context.Context) error) { m.undo = append(m.undo,
 // teardown undoes setup backwards, going on after errors.
 func (m *monitor) teardown(ctx context.Context) error {
 	var errs []error
-	if m.server != nil {
-		m.server.close()
-	}
 	for i := len(m.undo) - 1; i >= 0; i-- {
 		errs = append(errs, m.undo[i](ctx))
 	}

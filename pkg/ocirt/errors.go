@@ -100,7 +100,8 @@ func CommandExitCode(err error) int {
 		return CodeNotFound
 	case strings.Contains(m, "permission denied"), strings.Contains(m, "exec format error"),
 		strings.Contains(m, "is a directory"), strings.Contains(m, "not a directory"),
-		strings.Contains(m, "text file busy"), strings.Contains(m, "invalid argument"):
+		strings.Contains(m, "text file busy"), strings.Contains(m, "invalid argument"),
+		strings.HasPrefix(m, "executable: operation not permitted"): // crun, of a directory
 		return CodeCannotInvoke
 	}
 	return 0
