@@ -35,14 +35,17 @@ func openat2(root *os.File, path string, flags int, mode os.FileMode, resolve ui
 	if flags&(unix.O_CREAT|unix.O_TMPFILE) != 0 { // openat2 refuses a mode without them
 		how.Mode = uint64(Mode(mode))
 	}
-	fd, err := openat2Retry(int(root.Fd()), path, &how)
+	fd, err := Openat2(int(root.Fd()), path, &how)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: inside(root, path), Err: err}
 	}
 	return file(fd, inside(root, path)), nil
 }
 
-func openat2Retry(dirfd int, path string, how *unix.OpenHow) (int, error) {
+// Openat2 is openat2(2), called again when a signal or a rename elsewhere has
+// disturbed it. It is for callers that want a plain descriptor; how.Flags must hold
+// O_CLOEXEC.
+func Openat2(dirfd int, path string, how *unix.OpenHow) (int, error) {
 	for try := 0; ; try++ {
 		fd, err := unix.Openat2(dirfd, path, how)
 		again := errors.Is(err, unix.EAGAIN) && try < maxRetries

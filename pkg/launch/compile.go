@@ -150,7 +150,7 @@ func (c *compiler) number(call Call) uint32 {
 
 // skip is how many steps the interpreter leaves out to come from step i to label l.
 func (c *compiler) skip(i int, l Label) uint16 {
-	if int(l) > len(c.plan.labels) || c.plan.target(l, i) < 0 {
+	if c.plan.target(l, i) < 0 {
 		c.fail(i, "jumps to label %d, which was never placed", l)
 		return 0
 	}

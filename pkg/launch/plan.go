@@ -38,6 +38,11 @@ const (
 // that follows.
 type Label uint16
 
+// Again is the label of the step itself, for calls that ask to be repeated: openat2
+// says EAGAIN when a rename or a mount anywhere on the system disturbs its walk
+// through "..".
+const Again Label = 0xffff
+
 // AnyErrno in an Allow matches every errno.
 const AnyErrno = unix.Errno(0xffff)
 
@@ -110,8 +115,13 @@ func (p *Plan) Place(l Label) { p.labels[l-1] = len(p.steps) }
 
 // target returns the number of the step that l stands for, seen from step from.
 func (p *Plan) target(l Label, from int) int {
-	if l == 0 {
+	switch {
+	case l == 0:
 		return from + 1
+	case l == Again:
+		return from
+	case int(l) > len(p.labels):
+		return -1
 	}
 	return p.labels[l-1]
 }

@@ -41,7 +41,11 @@ func (p *Plan) printStep(b *bufio.Writer, i int) {
 	}
 	b.WriteByte('\n')
 	for _, a := range s.Allow {
-		fmt.Fprintf(b, "     on    %s: go to %d\n", errnoText(a.Errno), p.target(a.To, i))
+		where := fmt.Sprintf("go to %d", p.target(a.To, i))
+		if a.To == Again {
+			where = "again"
+		}
+		fmt.Fprintf(b, "     on    %s: %s\n", errnoText(a.Errno), where)
 	}
 	if s.Then != 0 {
 		fmt.Fprintf(b, "     then  go to %d\n", p.target(s.Then, i))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/internal/sys"
 )
 
 // Facts are what planning needs to know of the host. They only choose between
@@ -121,7 +122,7 @@ func cleanDest(dest string) string { return path.Clean("/" + dest) }
 // must be made: a dangling symlink on the way stands for what it points to.
 func missing(root int, dest string) string {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: inRoot}
-	fd, err := unix.Openat2(root, rel(dest), &how)
+	fd, err := sys.Openat2(root, rel(dest), &how)
 	if err == nil {
 		unix.Close(fd)
 		return ""
@@ -173,7 +174,7 @@ func resolve(root int, dest string) string {
 // readlink reads the symlink p inside root; ok is false for everything else.
 func readlink(root int, p string) (target string, ok bool) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: inRoot}
-	fd, err := unix.Openat2(root, rel(p), &how)
+	fd, err := sys.Openat2(root, rel(p), &how)
 	if err != nil {
 		return "", false
 	}

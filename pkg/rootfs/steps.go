@@ -29,8 +29,9 @@ func (r *Rootfs) open(l lookup, into launch.Slot, name, why string, allow ...lau
 		l.resolve = inRoot
 	}
 	return launch.Step{
-		Name: name, Why: why, Call: launch.Openat2, Into: into, Allow: allow,
-		Args: []launch.Arg{l.dir, launch.Text(rel(l.path)), r.how(l.flags|unix.O_PATH|unix.O_CLOEXEC, l.resolve), launch.Int(launch.OpenHowSize)},
+		Name: name, Why: why, Call: launch.Openat2, Into: into,
+		Allow: append(allow, launch.Allow{Errno: unix.EAGAIN, To: launch.Again}),
+		Args:  []launch.Arg{l.dir, launch.Text(rel(l.path)), r.how(l.flags|unix.O_PATH|unix.O_CLOEXEC, l.resolve), launch.Int(launch.OpenHowSize)},
 	}
 }
 

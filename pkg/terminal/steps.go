@@ -184,6 +184,7 @@ func addControl(p *launch.Plan, peer launch.Slot) {
 func openat2(dir launch.Arg, path string, flags, resolve uint64, into launch.Slot, name, why string) launch.Step {
 	return launch.Step{
 		Name: name, Why: why, Call: launch.Openat2, Into: into,
-		Args: []launch.Arg{dir, launch.Text(path), launch.OpenHow(flags|unix.O_CLOEXEC, 0, resolve), launch.Int(launch.OpenHowSize)},
+		Allow: []launch.Allow{{Errno: unix.EAGAIN, To: launch.Again}},
+		Args:  []launch.Arg{dir, launch.Text(path), launch.OpenHow(flags|unix.O_CLOEXEC, 0, resolve), launch.Int(launch.OpenHowSize)},
 	}
 }
