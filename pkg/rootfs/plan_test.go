@@ -1,0 +1,195 @@
+package rootfs
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+	"box/pkg/launch"
+	"box/pkg/namespaces"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// facts of an imaginary host, on which all sources are directories and all mount
+// points exist.
+func facts(s *specs.Spec) Facts {
+	f := Facts{Root: "/bundle/rootfs", Cgroup2: "/sys/fs/cgroup", Kcore: true}
+	for _, m := range s.Mounts {
+		mf := MountFacts{}
+		if isBind(m) {
+			mf.Source = absolute("/bundle", m.Source)
+		}
+		f.Mounts = append(f.Mounts, mf)
+	}
+	return f
+}
+
+// golden compares the plan for s with the file of that name.
+func golden(t *testing.T, name string, s *specs.Spec, f Facts) {
+	t.Helper()
+	ns, err := namespaces.From(s.Linux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(s, ns, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &launch.Plan{ReportFD: 3}
+	r.AddMounts(p)
+	r.AddMasks(p)
+	r.AddWorkdir(p, "/app")
+	r.AddPivot(p)
+	AddEnter(p, "/app")
+	if _, err := launch.Compile(p, launch.HostArch); err != nil {
+		t.Error(err)
+	}
+	path := filepath.Join("testdata", name+".plan")
+	got := []byte(p.String())
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("plan differs from %s (run with -update and look at the difference): %s", path, cmp.Diff(string(want), string(got)))
+	}
+}
+
+func TestGoldenStandard(t *testing.T) {
+	s := standard("rootfs")
+	s.Root.Readonly = true
+	golden(t, "standard", s, facts(s))
+}
+
+func TestGoldenBinds(t *testing.T) {
+	s := &specs.Spec{Root: &specs.Root{Path: "rootfs"}, Linux: &specs.Linux{
+		Namespaces:        []specs.LinuxNamespace{{Type: specs.MountNamespace}},
+		RootfsPropagation: "rshared",
+		Devices:           []specs.LinuxDevice{{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200, GID: new(uint32(5))}},
+	}}
+	s.Mounts = []specs.Mount{
+		{Destination: "/data", Source: "data", Options: []string{"rbind", "rro", "nosuid", "rshared"}},
+		{Destination: "/data/sub/file", Type: "bind", Source: "/etc/hosts", Options: []string{"ro", "noatime"}},
+		{Destination: "/missing/dir", Type: "tmpfs", Options: []string{"ro", "size=1m"}},
+	}
+	f := facts(s)
+	f.Mounts[1].File = true
+	f.Mounts[2].Missing = "/elsewhere/dir"
+	golden(t, "binds", s, f)
+}
+
+func TestGoldenUserNamespace(t *testing.T) {
+	s := &specs.Spec{Root: &specs.Root{Path: "rootfs"}, Linux: &specs.Linux{
+		Namespaces:  []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UserNamespace}},
+		UIDMappings: []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}},
+		GIDMappings: []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}},
+	}}
+	s.Mounts = []specs.Mount{
+		{Destination: "/dev", Type: "tmpfs"},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup"},
+	}
+	golden(t, "userns", s, facts(s))
+}
+
+func TestParseOptions(t *testing.T) {
+	for _, c := range []struct {
+		words string
+		want  options
+	}{
+		{"", options{}},
+		{"defaults ro nosuid", options{set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID}},
+		{"ro rw", options{clear: unix.MOUNT_ATTR_RDONLY}},
+		{"rw ro", options{set: unix.MOUNT_ATTR_RDONLY}},
+		{"noatime", options{set: unix.MOUNT_ATTR_NOATIME, clear: unix.MOUNT_ATTR__ATIME}},
+		{"noatime strictatime", options{set: unix.MOUNT_ATTR_STRICTATIME, clear: unix.MOUNT_ATTR__ATIME}},
+		{"noatime atime", options{clear: unix.MOUNT_ATTR__ATIME}},
+		{"noatime nodiratime", options{set: unix.MOUNT_ATTR_NOATIME | unix.MOUNT_ATTR_NODIRATIME, clear: unix.MOUNT_ATTR__ATIME}},
+		{"rro ro", options{setAll: unix.MOUNT_ATTR_RDONLY, set: unix.MOUNT_ATTR_RDONLY}},
+		{"rbind rslave", options{bind: true, recursive: true, propagation: unix.MS_SLAVE, propagateAll: true}},
+		{"bind private", options{bind: true, propagation: unix.MS_PRIVATE}},
+		{"size=1m newinstance", options{data: []string{"size=1m", "newinstance"}}},
+	} {
+		got, err := parseOptions(strings.Fields(c.words))
+		if err != nil || cmp.Diff(c.want, got, cmp.AllowUnexported(options{})) != "" {
+			t.Errorf("parseOptions(%q) = %+v, %v; want %+v", c.words, got, err, c.want)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	ns := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	for _, c := range []struct {
+		name string
+		edit func(s *specs.Spec)
+		want error
+	}{
+		{"no mount namespace", func(s *specs.Spec) { s.Linux.Namespaces = nil }, errdefs.ErrUnsupported},
+		{"mount on root", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/..", Type: "tmpfs"}} }, errdefs.ErrInvalid},
+		{"no type", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/x"}} }, errdefs.ErrInvalid},
+		{"data on bind", func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", Options: []string{"size=1"}}}
+		}, errdefs.ErrInvalid},
+		{"tmpcopyup", func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/x", Type: "tmpfs", Options: []string{"tmpcopyup"}}}
+		}, errdefs.ErrUnsupported},
+		{"idmap", func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", UIDMappings: []specs.LinuxIDMapping{{Size: 1}}}}
+		}, errdefs.ErrUnsupported},
+		{"fake proc", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/proc", Type: "tmpfs"}} }, errdefs.ErrInvalid},
+		{"inside proc", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/proc/self/attr", Type: "tmpfs"}} }, errdefs.ErrInvalid},
+		{"propagation", func(s *specs.Spec) { s.Linux.RootfsPropagation = "sharded" }, errdefs.ErrInvalid},
+		{"device type", func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "d"}} }, errdefs.ErrInvalid},
+		{"device number", func(s *specs.Spec) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "c", Major: 1 << 33}}
+		}, errdefs.ErrInvalid},
+		{"host cgroups that are not there", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/c", Type: "cgroup"}} }, errdefs.ErrUnsupported},
+	} {
+		s := &specs.Spec{Root: &specs.Root{Path: "rootfs"}, Linux: &specs.Linux{Namespaces: ns}}
+		c.edit(s)
+		set, err := namespaces.From(s.Linux)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := facts(s)
+		f.Cgroup2 = ""
+		if _, err := New(s, set, f); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+}
+
+func TestResolveStaysInside(t *testing.T) {
+	root := t.TempDir()
+	for link, to := range map[string]string{"abs": "/a/b", "up": "../../x", "chain": "abs/c", "loop": "loop", "dots": "a/../abs/.."} {
+		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, err := os.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	for dest, want := range map[string]string{
+		"/plain/dir": "/plain/dir", "/abs/z": "/a/b/z", "/up": "/x", "/chain": "/a/b/c", "/dots/y": "/a/y", "/loop/x": "/loop/x", "/": "",
+	} {
+		if got := missing(int(dir.Fd()), dest); got != want && (dest != "/loop/x" || got != "") {
+			t.Errorf("missing(%s) = %q, want %q", dest, got, want)
+		}
+	}
+}
