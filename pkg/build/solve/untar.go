@@ -85,12 +85,13 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 type untar struct {
 	*copier
 	dest string
+	// parent is where the last entry went, by name and with links followed.
+	parent, real string
 }
 
 // entry extracts one entry. Owners and modes are the archive's own.
 func (u *untar) entry(h *tar.Header, r io.Reader) error {
 	name := path.Clean("/" + h.Name)
-	target := path.Join(u.dest, name)
 	it := itemOf(h)
 	saved := u.sink.owner
 	if u.op.Chown == "" {
@@ -100,7 +101,8 @@ func (u *untar) entry(h *tar.Header, r io.Reader) error {
 	if name == "/" {
 		return nil // dest itself stays as it is
 	}
-	if _, err := u.sink.mkdirAll(path.Dir(target)); err != nil {
+	target, err := u.place(path.Join(u.dest, name))
+	if err != nil {
 		return err
 	}
 	switch h.Typeflag {
@@ -118,6 +120,22 @@ func (u *untar) entry(h *tar.Header, r io.Reader) error {
 		return nil
 	}
 	return errdefs.New(errdefs.ErrUnsupported, "%s: entries of type %q are not supported", h.Name, h.Typeflag)
+}
+
+// place makes the parents of an entry. Links that the archive has made on the
+// way are followed inside the root, also where they dangle.
+func (u *untar) place(p string) (string, error) {
+	if dir := path.Dir(p); u.real == "" || dir != u.parent {
+		real, err := u.sink.follow(dir)
+		if err != nil {
+			return "", err
+		}
+		if _, err := u.sink.mkdirAll(real); err != nil {
+			return "", err
+		}
+		u.parent, u.real = dir, real
+	}
+	return path.Join(u.real, path.Base(p)), nil
 }
 
 func (u *untar) extractDir(target string, it *item) error {
