@@ -85,17 +85,3 @@ func findArchs(names []specs.Arch, own *arch) ([]*arch, error) {
 	}
 	return list, nil
 }
-
-// number returns the number a program puts into the register for a row's call.
-func (a *arch) number(row int) (uint32, bool) {
-	nr := syscalls[row].nr[a.column]
-	switch {
-	case nr < 0:
-		return 0, false
-	case nr&privateMark != 0:
-		return privateBase + uint32(nr&^privateMark), true
-	case a.column == x32:
-		return x32Bit + uint32(nr), true
-	}
-	return uint32(nr), true
-}

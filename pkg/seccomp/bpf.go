@@ -30,22 +30,6 @@ func branch(op uint16, k uint32, yes, no int) unix.SockFilter {
 
 func jump(over int) unix.SockFilter { return unix.SockFilter{Code: opJump, K: uint32(over)} }
 
-// skipIfAtLeast jumps over n instructions if A >= k.
-func skipIfAtLeast(k uint32, n int) []unix.SockFilter {
-	if n <= maxBranch {
-		return []unix.SockFilter{branch(opGE, k, n, 0)}
-	}
-	return []unix.SockFilter{branch(opGE, k, 0, 1), jump(n)}
-}
-
-// skipUnlessEqual jumps over n instructions if A != k.
-func skipUnlessEqual(k uint32, n int) []unix.SockFilter {
-	if n <= maxBranch {
-		return []unix.SockFilter{branch(opEQ, k, 0, n)}
-	}
-	return []unix.SockFilter{branch(opEQ, k, 1, 0), jump(n)}
-}
-
 // match returns the code of a rule: it ends the program if all conditions hold,
 // and runs on behind itself if not. It is built from its end, because each
 // condition jumps over all that follows it. Six conditions of at most six

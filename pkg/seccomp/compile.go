@@ -35,14 +35,16 @@ const (
 
 // program is the whole filter: a section for each value of seccomp_data.arch.
 func (p *policy) program() []unix.SockFilter {
-	code := []unix.SockFilter{load(offsetArch)}
+	code := make([]unix.SockFilter, 0, 1024)
+	code = append(code, load(offsetArch))
 	for i, a := range p.archs {
 		if slices.ContainsFunc(p.archs[:i], func(b *arch) bool { return b.audit == a.audit }) {
 			continue // x32, which is part of the section of amd64 or the other way round
 		}
-		section := append([]unix.SockFilter{load(offsetNumber)}, tree(p.segments(a.audit))...)
-		code = append(code, skipUnlessEqual(a.audit, len(section))...)
-		code = append(code, section...)
+		start := len(code)
+		code = append(code, answer(0), load(offsetNumber))
+		code = tree(code, p.segments(a.audit))
+		code = setBranch(code, start, opEQ, a.audit, false)
 	}
 	return append(code, answer(unix.SECCOMP_RET_KILL_THREAD))
 }
@@ -55,125 +57,180 @@ type segment struct {
 	action uint32 // the answer if code is nil
 }
 
+// segments are ranges in ascending order, the first of which begins at 0.
+type segments []segment
+
+// add appends a range. One with the same answer as its neighbour continues it.
+func (s *segments) add(first uint32, action uint32) {
+	if n := len(*s); n > 0 && (*s)[n-1].code == nil && (*s)[n-1].action == action {
+		return
+	}
+	*s = append(*s, segment{first: first, action: action})
+}
+
 // segments returns the answers for all numbers of the architectures that share
 // one audit value.
-func (p *policy) segments(audit uint32) []segment {
-	var list []segment
+func (p *policy) segments(audit uint32) segments {
+	list := make(segments, 0, 256)
 	var has [archCount]bool
 	for _, a := range p.archs {
 		has[a.column] = has[a.column] || a.audit == audit
 	}
+	if has[x32] && !has[amd64] {
+		list.add(0, unix.SECCOMP_RET_KILL_THREAD)
+	}
 	for i := range archs {
 		if has[i] {
-			list = p.appendArch(list, &archs[i])
+			p.addArch(&list, &archs[i])
 		}
 	}
 	if has[amd64] && !has[x32] {
-		list = append(list, p.closeX32()...)
+		p.closeX32(&list)
 	}
-	if has[x32] && !has[amd64] {
-		list = append([]segment{{first: 0, action: unix.SECCOMP_RET_KILL_THREAD}}, list...)
-	}
-	return merge(list)
+	return list
 }
 
 // closeX32 answers calls of x32 where the profile does not list it. They carry
 // amd64's audit value: a default that allows must not let them past the rules.
-func (p *policy) closeX32() []segment {
+func (p *policy) closeX32(list *segments) {
 	action := p.unknown
 	if action == p.fallback {
 		action = unix.SECCOMP_RET_KILL_THREAD
 	}
+	list.add(x32Bit, action)
 	// -1 is no call of x32 but what a tracer writes to skip a call.
-	return []segment{{first: x32Bit, action: action}, {first: 1<<32 - 1, action: p.unknown}}
+	list.add(1<<32-1, p.unknown)
 }
 
-// appendArch adds the segments of one architecture: its calls, and in the gaps
+// addArch adds the segments of one architecture: its calls, and in the gaps
 // between them the default, or beyond the newest call that the profile names what
 // newer ones get.
-func (p *policy) appendArch(list []segment, a *arch) []segment {
-	numbers, calls := p.numbered(a)
+func (p *policy) addArch(list *segments, a *arch) {
 	newest, named := p.newest(a)
 	next := uint32(0)
 	if a.column == x32 {
 		next = x32Bit
 	}
 	if !named {
-		return append(list, segment{first: next, action: p.fallback})
+		list.add(next, p.fallback)
+		return
 	}
-	for _, nr := range append(numbers, 1<<32-1) {
-		if next < nr && next <= newest {
-			list = append(list, segment{first: next, action: p.fallback})
+	fill := func(end uint32) {
+		if next < end && next <= newest {
+			list.add(next, p.fallback)
 		}
-		if next < nr && newest < nr {
-			list = append(list, segment{first: max(next, newest+1), action: p.unknown})
-		}
-		if c := calls[nr]; c != nil {
-			list = append(list, p.callSegment(nr, c, a))
-			next = nr + 1
+		if next < end && newest < end {
+			list.add(max(next, newest+1), p.unknown)
 		}
 	}
-	return list
+	for place, c := range p.places(a) {
+		if c == nil {
+			continue
+		}
+		nr := a.numberOf(place)
+		fill(nr)
+		if c.decided {
+			list.add(nr, c.action)
+		} else {
+			*list = append(*list, segment{first: nr, code: p.conditional(c, a)})
+		}
+		next = nr + 1
+	}
+	fill(1<<32 - 1)
 }
 
 // newest returns the largest number among the calls that the profile names. The
 // private calls of ARM do not count: they say nothing about age.
 func (p *policy) newest(a *arch) (newest uint32, named bool) {
 	for row := range p.calls {
-		nr, ok := a.number(row)
-		if ok && p.calls[row].named && (nr < privateBase || nr >= x32Bit) {
-			newest, named = max(newest, nr), true
+		nr := syscalls[row].nr[a.column]
+		if nr >= 0 && nr < privateMark && p.calls[row].named {
+			newest, named = max(newest, a.numberOf(int(nr))), true
 		}
 	}
 	return newest, named
 }
 
-// numbered returns the calls that have rules, by number.
-func (p *policy) numbered(a *arch) ([]uint32, map[uint32]*call) {
-	numbers := make([]uint32, 0, len(syscalls))
-	calls := make(map[uint32]*call, len(syscalls))
+// placeCount is more than the largest number of a call in the table, and
+// privatePlace where the private calls of ARM follow.
+const (
+	privatePlace = 640
+	placeCount   = privatePlace + 8
+)
+
+// places returns the calls that have rules, in the order of their numbers: a place
+// for each number is cheaper than sorting. Of two names for one number the first
+// of the table counts.
+func (p *policy) places(a *arch) *[placeCount]*call {
+	var places [placeCount]*call
 	for row := range p.calls {
-		nr, ok := a.number(row)
-		if !ok || !p.calls[row].ruled() || calls[nr] != nil {
+		nr := int(syscalls[row].nr[a.column])
+		if nr < 0 || !p.calls[row].ruled() {
 			continue
 		}
-		numbers = append(numbers, nr)
-		calls[nr] = &p.calls[row]
+		if nr >= privateMark {
+			nr += privatePlace - privateMark
+		}
+		if places[nr] == nil {
+			places[nr] = &p.calls[row]
+		}
 	}
-	slices.Sort(numbers)
-	return numbers, calls
+	return &places
 }
 
-// callSegment is the answer for one call.
-func (p *policy) callSegment(nr uint32, c *call, a *arch) segment {
-	if c.decided {
-		return segment{first: nr, action: c.action}
+// numberOf turns a place into the number that a program puts into the register.
+func (a *arch) numberOf(place int) uint32 {
+	switch {
+	case place >= privatePlace:
+		return privateBase + uint32(place-privatePlace)
+	case a.column == x32:
+		return x32Bit + uint32(place)
 	}
+	return uint32(place)
+}
+
+// conditional is the code for a call whose answer depends on its arguments.
+func (p *policy) conditional(c *call, a *arch) []unix.SockFilter {
 	var code []unix.SockFilter
 	for _, r := range c.rules {
 		code = append(code, match(r, a.wide)...)
 	}
-	return segment{first: nr, code: append(code, answer(p.fallback))}
+	return append(code, answer(p.fallback))
 }
 
-// merge joins neighbours with the same answer.
-func merge(list []segment) []segment {
-	return slices.CompactFunc(list, func(a, b segment) bool {
-		return a.code == nil && b.code == nil && a.action == b.action
-	})
-}
-
-// tree returns a binary search for the segment of the number in A. Each part only
-// jumps forward within itself, so that parts can be put together by length.
-func tree(list []segment) []unix.SockFilter {
+// tree appends a binary search for the segment of the number in A. Each part only
+// jumps forward within itself, so that it does not matter where it stands.
+func tree(code []unix.SockFilter, list []segment) []unix.SockFilter {
 	if len(list) == 1 {
 		if list[0].code != nil {
-			return list[0].code
+			return append(code, list[0].code...)
 		}
-		return []unix.SockFilter{answer(list[0].action)}
+		return append(code, answer(list[0].action))
 	}
 	half := len(list) / 2
-	low, high := tree(list[:half]), tree(list[half:])
-	code := append(skipIfAtLeast(list[half].first, len(low)), low...)
-	return append(code, high...)
+	start := len(code)
+	code = append(code, answer(0)) // the place of the branch
+	code = tree(code, list[:half])
+	code = setBranch(code, start, opGE, list[half].first, true)
+	return tree(code, list[half:])
+}
+
+// setBranch replaces the instruction at start by one that jumps over all that
+// follows it if the comparison of A with k has the given outcome. If that is too
+// far for a conditional jump, it becomes two instructions.
+func setBranch(code []unix.SockFilter, start int, op uint16, k uint32, outcome bool) []unix.SockFilter {
+	n := len(code) - start - 1
+	switch {
+	case n <= maxBranch && outcome:
+		code[start] = branch(op, k, n, 0)
+	case n <= maxBranch:
+		code[start] = branch(op, k, 0, n)
+	case outcome:
+		code[start] = branch(op, k, 0, 1)
+		code = slices.Insert(code, start+1, jump(n))
+	default:
+		code[start] = branch(op, k, 1, 0)
+		code = slices.Insert(code, start+1, jump(n))
+	}
+	return code
 }

@@ -1,7 +1,6 @@
 package seccomp
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -93,11 +92,13 @@ func (p *policy) add(s *specs.LinuxSyscall) error {
 	if err != nil {
 		return err
 	}
+	row := 0
 	for _, name := range s.Names {
-		row, ok := findRow(name)
+		found, ok := findBehind(row, name)
 		if !ok {
 			continue
 		}
+		row = found
 		p.calls[row].named = true
 		if action != p.fallback {
 			p.calls[row].add(rules, action)
@@ -117,9 +118,27 @@ func (c *call) add(rules []rule, action uint32) {
 
 // findRow looks a name up in the table.
 func findRow(name string) (int, bool) {
-	return slices.BinarySearchFunc(syscalls[:], name, func(r syscallRow, name string) int {
-		return cmp.Compare(r.name, name)
-	})
+	low, high := 0, len(syscalls)
+	for low < high {
+		middle := (low + high) / 2
+		if syscalls[middle].name < name {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, low < len(syscalls) && syscalls[low].name == name
+}
+
+// findBehind looks a name up, first in the rows behind one: profiles list names in
+// alphabetical order, as the table does.
+func findBehind(row int, name string) (int, bool) {
+	for i := row; i < min(row+4, len(syscalls)); i++ {
+		if syscalls[i].name == name {
+			return i, true
+		}
+	}
+	return findRow(name)
 }
 
 // newRules turns the arguments of an entry into rules: one that demands them all,

@@ -61,6 +61,20 @@ func (m *machine) run(e event) uint32 {
 	return uint32(n)
 }
 
+// number returns the number of a row's call.
+func (a *arch) number(row int) (uint32, bool) {
+	nr := syscalls[row].nr[a.column]
+	switch {
+	case nr < 0:
+		return 0, false
+	case nr&privateMark != 0:
+		return privateBase + uint32(nr&^privateMark), true
+	case a.column == x32:
+		return x32Bit + uint32(nr), true
+	}
+	return uint32(nr), true
+}
+
 // oracle answers as the package's documentation says, one rule after the other
 // and without any of the compiler's structures.
 func oracle(p *specs.LinuxSeccomp, own *arch, e event) uint32 {
@@ -452,6 +466,13 @@ func TestTable(t *testing.T) {
 	for i := 1; i < len(syscalls); i++ {
 		if syscalls[i-1].name >= syscalls[i].name {
 			t.Errorf("%s stands before %s", syscalls[i-1].name, syscalls[i].name)
+		}
+	}
+	for _, row := range syscalls {
+		for _, nr := range row.nr {
+			if nr < -1 || nr >= privatePlace && (nr < privateMark || nr >= privateMark+placeCount-privatePlace) {
+				t.Errorf("no place for %s, number %d", row.name, nr)
+			}
 		}
 	}
 	for name, want := range map[string][archCount]int16{
