@@ -116,6 +116,8 @@ type blobWriter struct {
 	n     int64
 	hash  hash.Hash
 	alg   digest.Algorithm
+
+	failed error // more has come than was promised
 }
 
 // newBlob starts a blob; the caller holds the store.
@@ -142,7 +144,8 @@ func (s *Store) newBlob(want digest.Digest, size int64) (*blobWriter, error) {
 // that an endless answer does not fill the disk.
 func (w *blobWriter) Write(p []byte) (int, error) {
 	if w.size >= 0 && w.n+int64(len(p)) > w.size {
-		return 0, errdefs.New(errdefs.ErrCorrupt, "blob %s: longer than the promised %d bytes", w.want, w.size)
+		w.failed = errdefs.New(errdefs.ErrCorrupt, "blob %s: longer than the promised %d bytes", w.want, w.size)
+		return 0, w.failed
 	}
 	n, err := w.file.Write(p)
 	w.hash.Write(p[:n]) // a hash never fails
@@ -155,6 +158,9 @@ func (w *blobWriter) digest() digest.Digest { return digest.NewDigest(w.alg, w.h
 
 // verify compares what came with what was promised.
 func (w *blobWriter) verify() error {
+	if w.failed != nil {
+		return w.failed
+	}
 	if w.size >= 0 && w.n != w.size {
 		return errdefs.New(errdefs.ErrCorrupt, "blob %s: %d bytes arrived, %d were promised", w.want, w.n, w.size)
 	}
