@@ -22,7 +22,7 @@ import (
 // Create makes a container without starting it. A failed Create leaves nothing
 // behind. Errors: ErrConflict (name in use), ErrInvalid, ErrUnsupported.
 func (e *Engine) Create(ctx context.Context, o CreateOptions) (*record.Record, error) {
-	if err := e.Sweep(ctx); err != nil {
+	if err := e.sweepContainers(ctx); err != nil {
 		return nil, err
 	}
 	lock, id, err := e.newLock(ctx)

@@ -62,14 +62,14 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, o ExecOptions) (int,
 		run.IO = ocirt.IO{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr}
 	}
 	code, err := runtimeOf(r).Exec(ctx, r.ID, run)
-	return code, startError(err)
+	if err != nil {
+		return code, startError(ocirt.Explain(err, "exec in container %s", r.Name))
+	}
+	return code, nil
 }
 
 // startError gives a runtime's error the exit code for the command line.
 func startError(err error) error {
-	if err == nil {
-		return nil
-	}
 	code := ocirt.CommandExitCode(err)
 	if code == 0 {
 		return err

@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/ocirt"
 	"box/pkg/record"
 )
 
 // find looks a container up after clearing away what killed processes left.
 func (e *Engine) find(ctx context.Context, nameOrID string) (*record.Record, error) {
-	if err := e.Sweep(ctx); err != nil {
+	if err := e.sweepContainers(ctx); err != nil {
 		return nil, err
 	}
 	r, err := e.records.Find(nameOrID)
@@ -51,7 +52,10 @@ func (e *Engine) Kill(ctx context.Context, nameOrID string, sig syscall.Signal) 
 	if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrConflict) {
 		return notRunning("kill", r) // it ended meanwhile
 	}
-	return err
+	if err != nil {
+		return ocirt.Explain(err, "kill container %s", r.Name)
+	}
+	return nil
 }
 
 func notRunning(verb string, r *record.Record) error {

@@ -14,6 +14,7 @@ import (
 
 	"box/internal/errdefs"
 	"box/pkg/record"
+	"box/pkg/terminal"
 )
 
 // Session is a client's connection to a running container.
@@ -23,8 +24,8 @@ type Session struct {
 	conn   *record.Conn
 	io     Stdio
 
-	input  *os.File // writing end of stdin, or the pty master; nil without stdin
-	raw    *rawTerminal
+	input  *os.File     // writing end of stdin, or the pty master; nil without stdin
+	raw    func() error // leaves raw mode
 	pump   *pump
 	resize chan os.Signal
 
@@ -54,7 +55,7 @@ func (s *Session) request(op record.Op) error {
 		files = append(files, s.io.Stderr)
 	}
 	if s.record.Config.Tty && s.io.Stdin != nil {
-		req.Rows, req.Cols = windowSize(s.io.Stdin)
+		req.Rows, req.Cols, _ = terminal.Size(s.io.Stdin) // 0, 0 where it has none
 		// Before the first output, which has its line ends from the container's
 		// terminal already.
 		if err := s.enterRaw(); err != nil {
@@ -119,11 +120,11 @@ func (s *Session) detachKeys() []byte {
 
 // enterRaw hands the keyboard to the container, if stdin is one.
 func (s *Session) enterRaw() error {
-	if !isTerminal(s.io.Stdin) {
+	if !terminal.Is(s.io.Stdin) {
 		return nil
 	}
-	raw, err := makeRaw(s.io.Stdin)
-	s.raw = raw
+	var err error
+	s.raw, err = terminal.MakeRaw(s.io.Stdin)
 	return err
 }
 
@@ -133,9 +134,10 @@ func (s *Session) followWindow() {
 	signal.Notify(s.resize, unix.SIGWINCH)
 	go func(ch <-chan os.Signal) {
 		for range ch {
-			rows, cols := windowSize(s.io.Stdin)
-			// The master may be closed already: then there is nothing to resize.
-			_ = SetWindowSize(s.input, rows, cols)
+			if rows, cols, err := terminal.Size(s.io.Stdin); err == nil {
+				// The master may be closed already: then there is nothing to resize.
+				_ = terminal.SetSize(s.input, rows, cols)
+			}
 		}
 	}(s.resize)
 }
@@ -169,7 +171,7 @@ func (s *Session) close() {
 		close(s.resize)
 	}
 	if s.raw != nil {
-		s.raw.restore()
+		_ = s.raw() // a terminal that was hung up has nobody left to tell
 	}
 	if s.input != nil {
 		_ = s.input.Close()

@@ -32,7 +32,7 @@ type Stdio struct {
 // the exit code for the command line; unless auto-removed the container stays,
 // as with Docker.
 func (e *Engine) Run(ctx context.Context, o CreateOptions, io Stdio) (*record.Record, *Session, error) {
-	if err := e.Sweep(ctx); err != nil {
+	if err := e.sweepContainers(ctx); err != nil {
 		return nil, nil, err
 	}
 	lock, id, err := e.newLock(ctx)

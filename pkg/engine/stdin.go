@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/terminal"
 )
 
 // pump copies stdin to the container until end of file, the detach keys, or
@@ -61,7 +62,7 @@ func (p *pump) run(from, wake *os.File, keys *keyMatcher) {
 		if err != nil || n <= 0 {
 			// End of file: the container sees it too. A pty has no end of file to
 			// pass on; there the file stays, for the window size.
-			if !isTerminal(p.to) {
+			if !terminal.Is(p.to) {
 				_ = p.to.Close()
 			}
 			return
@@ -102,6 +103,20 @@ func waitReadable(in, stop *os.File) bool {
 			return true
 		}
 	}
+}
+
+// control calls f with the descriptor without taking the file out of Go's
+// poller, as File.Fd would.
+func control(file *os.File, f func(fd int) error) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var callErr error
+	if err := raw.Control(func(fd uintptr) { callErr = f(int(fd)) }); err != nil {
+		return err
+	}
+	return callErr
 }
 
 // keyMatcher finds a sequence of keys in the input. Keys that may be the begin

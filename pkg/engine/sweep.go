@@ -16,11 +16,36 @@ import (
 	"box/pkg/record"
 )
 
-// Sweep clears up behind processes that were killed. It costs one look at the
-// run directory when there is nothing to do: a run directory exists exactly as
-// long as somebody works for its container, and the kernel tells whether he
-// lives.
+// Sweep clears up behind processes that were killed, and lets the network
+// repair what others have done to its rules. Every method that looks at
+// containers does the first part by itself, and List does both.
 func (e *Engine) Sweep(ctx context.Context) error {
+	err := e.sweepContainers(ctx)
+	networks, openErr := e.networks()
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	return errors.Join(err, networks.Sweep(ctx, e.alive))
+}
+
+// alive tells whether somebody works for a container. Containers of a build
+// have no record, and a flock of their own (package build).
+func (e *Engine) alive(id string) bool {
+	if record.IsID(id) {
+		return e.records.Locked(id)
+	}
+	f, err := os.Open(filepath.Join(e.records.RunDir(id), "monitor.lock"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// sweepContainers costs one look at the run directory when there is nothing to
+// do: a run directory exists exactly as long as somebody works for its
+// container, and the kernel tells whether he lives.
+func (e *Engine) sweepContainers(ctx context.Context) error {
 	ids, err := e.records.Orphans()
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 
 	"box/pkg/image"
 	"box/pkg/image/store"
+	"box/pkg/network"
 	"box/pkg/ocirt"
 )
 
@@ -73,7 +74,11 @@ const inOwnNetwork = "BOX_TEST_OWN_NETWORK"
 // program are in it only if it is executed there.
 func enterOwnNetwork() error {
 	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+	ns, err := network.NewNamespace()
+	if err != nil {
+		return err
+	}
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		return err
 	}
 	self, err := os.Executable()

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"box/pkg/terminal"
 )
 
 // pty makes a terminal for a client: the end that a person would sit at, and
@@ -54,7 +56,7 @@ func expect(t *testing.T, f *os.File, text string) string {
 func TestTerminal(t *testing.T) {
 	f := newFixture(t)
 	person, client := pty(t)
-	if err := SetWindowSize(person, 33, 77); err != nil {
+	if err := terminal.SetSize(person, 33, 77); err != nil {
 		t.Fatal(err)
 	}
 	before, err := unix.IoctlGetTermios(int(client.Fd()), unix.TCGETS)
@@ -111,7 +113,7 @@ func TestTerminalFollowsWindow(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, person, "ready")
-	if err := SetWindowSize(person, 40, 100); err != nil {
+	if err := terminal.SetSize(person, 40, 100); err != nil {
 		t.Fatal(err)
 	}
 	// The kernel would send this to the terminal's foreground group, of which a

@@ -14,6 +14,7 @@ import (
 
 	"box/internal/errdefs"
 	"box/internal/sys"
+	"box/pkg/network"
 	"box/pkg/record"
 )
 
@@ -56,6 +57,7 @@ type monitor struct {
 	undo    []func(context.Context) error // what setup has done, to be undone backwards
 	streams streams
 	server  *server
+	network *network.Manager // nil without the bridge
 }
 
 func open(args []string) (*monitor, *record.Conn, error) {

@@ -13,6 +13,7 @@ import (
 
 	"box/pkg/ocirt"
 	"box/pkg/record"
+	"box/pkg/terminal"
 )
 
 // run lets the runtime make the container and start its command.
@@ -36,7 +37,7 @@ func (m *monitor) run(ctx context.Context, req record.Request, files []*os.File)
 		err = m.runOnPipes(ctx, o)
 	}
 	if err != nil {
-		return err
+		return ocirt.Explain(err, "start container %s", m.record.Name)
 	}
 	m.record.State.Pid, err = readPid(pidFile)
 	return err
@@ -107,43 +108,54 @@ func (m *monitor) runOnPipes(ctx context.Context, o ocirt.CreateOptions) error {
 // runOnTerminal receives the pty's master from the runtime by the console
 // socket, as runc defines it (runc, docs/terminals.md).
 func (m *monitor) runOnTerminal(ctx context.Context, o ocirt.CreateOptions, req record.Request) error {
-	c, err := listenConsole(m.lock.Dir())
+	socket, done, err := m.listenConsole()
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	o.ConsoleSocket = c.path
-	type result struct {
-		master *os.File
-		err    error
-	}
-	received := make(chan result, 1)
+	defer done()
+	o.ConsoleSocket = socket.path
+	received := make(chan error, 1)
 	go func() {
-		master, err := c.receive()
+		master, err := socket.Accept()
 		if err == nil {
 			m.startTerminal(master, req)
 		}
-		received <- result{master, err}
+		received <- err
 	}()
 	m.later(func(context.Context) error { m.streams.drain(); return nil })
 	err = m.runtime().RunDetached(ctx, m.id, m.store.Dir(m.id), o)
-	c.close() // ends receive, should the runtime not have come
-	got := <-received
-	if err == nil {
-		err = got.err
+	_ = socket.Close() // ends Accept, should the runtime not have come
+	if got := <-received; err == nil {
+		err = got
 	}
 	return err
+}
+
+type consoleSocket struct {
+	*terminal.Listener
+	path string
+}
+
+// listenConsole makes the console socket in the run directory. Its path goes by
+// a descriptor of ours, because the real one may not fit into a socket address.
+func (m *monitor) listenConsole() (consoleSocket, func(), error) {
+	dir, err := os.OpenFile(m.lock.Dir(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return consoleSocket{}, nil, fmt.Errorf("make console socket: %w", err)
+	}
+	path := fmt.Sprintf("/proc/%d/fd/%d/console.sock", os.Getpid(), dir.Fd())
+	l, err := terminal.Listen(path)
+	if err != nil {
+		_ = dir.Close()
+		return consoleSocket{}, nil, err
+	}
+	return consoleSocket{l, path}, func() { _ = l.Close(); _ = dir.Close() }, nil
 }
 
 // startTerminal sets the window before the command can look at it, and copies.
 func (m *monitor) startTerminal(master *os.File, req record.Request) {
 	if req.Rows != 0 && req.Cols != 0 {
-		raw, err := master.SyscallConn()
-		if err == nil {
-			_ = raw.Control(func(fd uintptr) { // a wrong size is no reason to fail
-				_ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: req.Rows, Col: req.Cols})
-			})
-		}
+		_ = terminal.SetSize(master, req.Rows, req.Cols) // a wrong size is no reason to fail
 	}
 	m.streams.stdin = master
 	m.streams.copy("stdout", master, &m.streams.stdout)

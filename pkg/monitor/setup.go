@@ -120,10 +120,11 @@ func (m *monitor) attachNetwork(ctx context.Context) error {
 	if err := m.nameNamespace(ns); err != nil {
 		return err
 	}
-	manager, err := m.network()
+	manager, err := network.Open(m.store.Root(), m.store.RunRoot())
 	if err != nil {
 		return err
 	}
+	m.network = manager
 	lease, err := manager.Attach(ctx, ns, network.Endpoint{
 		ContainerID: m.id, Name: m.record.Name, Hostname: m.record.Config.Hostname, Ports: reserved.Ports(),
 	})
@@ -135,20 +136,15 @@ func (m *monitor) attachNetwork(ctx context.Context) error {
 	return m.writeHosts(network.Hosts(m.record.Config.Hostname, lease.IP, m.extraHosts(lease.Gateway)))
 }
 
-func (m *monitor) network() (*network.Manager, error) {
-	return network.Open(m.store.Root(), m.store.RunRoot())
-}
+// bridgeGrace is how long an unused bridge stays for the next container: enough
+// for a loop of short ones to share it.
+const bridgeGrace = 300 * time.Millisecond
 
-// bridgeGrace is how long an unused bridge stays for the next container.
-const bridgeGrace = 3 * time.Second
-
-// settleNetwork is the very last thing, when everybody has been told.
+// settleNetwork is the very last thing, when everybody has been told. It is
+// done by the manager that attached, which keeps its sockets open for it.
 func (m *monitor) settleNetwork(ctx context.Context) {
-	if m.record == nil || m.record.Host.NetworkMode != "bridge" {
-		return
-	}
-	if manager, err := m.network(); err == nil {
-		_ = manager.Settle(ctx, bridgeGrace) // the next Settle tries again
+	if m.network != nil {
+		_ = m.network.Settle(ctx, bridgeGrace) // the next Settle or Sweep tries again
 	}
 }
 

@@ -36,6 +36,26 @@ func (e *Error) Unwrap() []error {
 	return []error{e.class, e.err}
 }
 
+// Explain puts an engine's words before the runtime's own, in place of the verb
+// and the id that only the engine's maker knows: "start container web: exec: …".
+// Class and exit code of err stay.
+func Explain(err error, format string, a ...any) error {
+	what := fmt.Sprintf(format, a...)
+	var e *Error
+	if !errors.As(err, &e) || e.Message == "" {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return &explained{text: what + ": " + e.Message, err: err}
+}
+
+type explained struct {
+	text string
+	err  error
+}
+
+func (e *explained) Error() string { return e.text }
+func (e *explained) Unwrap() error { return e.err }
+
 // classes maps words of runc, crun and box-runtime to error classes. The words
 // are those that containerd and podman look for as well.
 var classes = []struct {
