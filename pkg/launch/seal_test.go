@@ -1,0 +1,110 @@
+package launch
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func hello(t *testing.T) []byte {
+	t.Helper()
+	p := Plan{ReportFD: 3}
+	p.Add(write("hello"))
+	b, err := Compile(&p, HostArch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestSealedProgramCannotChange: nobody who gets at the file, through /proc/PID/exe
+// for one, can change what runs (CVE-2019-5736).
+func TestSealedProgramCannotChange(t *testing.T) {
+	f, err := Seal(hello(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("x"), 0); !errors.Is(err, unix.EPERM) {
+		t.Errorf("write = %v, want EPERM", err)
+	}
+	if err := f.Truncate(0); !errors.Is(err, unix.EPERM) {
+		t.Errorf("truncate = %v, want EPERM", err)
+	}
+	if seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0); err != nil || seals&unix.F_SEAL_SEAL == 0 {
+		t.Errorf("seals = %#x, %v", seals, err)
+	}
+}
+
+// TestUnlinkedFallback runs a program from where memfds are forbidden.
+func TestUnlinkedFallback(t *testing.T) {
+	f, err := sealUnlinked(hello(t))
+	if err != nil {
+		t.Skipf("no directory for executables: %v", err)
+	}
+	p := Plan{ReportFD: 3}
+	p.Add(write("hello"))
+	prog := &Program{&p, f}
+	defer prog.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	proc, err := prog.Start(Attr{Files: []*os.File{nil, w}})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	if _, err, status := finish(t, proc); err != nil || status != 0 {
+		t.Errorf("%v, status %d", err, status)
+	}
+	buf := make([]byte, 16)
+	if n, err := r.Read(buf); string(buf[:n]) != "hello" {
+		t.Errorf("wrote %q, %v", buf[:n], err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink != 0 {
+		t.Errorf("the file has %d names, %v", st.Nlink, err)
+	}
+}
+
+// TestProgramIsSmall: what a created container costs while it waits.
+func TestProgramIsSmall(t *testing.T) {
+	var p Plan
+	p.Await(Int(0), "wait", "")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc := start(t, &p, Attr{Files: []*os.File{r}})
+	r.Close()
+	comm, err := os.ReadFile("/proc/" + strconv.Itoa(proc.Pid) + "/cmdline")
+	if err != nil || string(comm) != "box-launch\x00" {
+		t.Errorf("cmdline %q, %v", comm, err)
+	}
+	if exe, err := os.Readlink("/proc/" + strconv.Itoa(proc.Pid) + "/exe"); !strings.Contains(exe, "memfd:box-launch") {
+		t.Errorf("exe is %q, %v", exe, err)
+	}
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(proc.Pid) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.SplitSeq(string(status), "\n") {
+		if kb, ok := strings.CutPrefix(line, "RssAnon:"); ok && len(strings.TrimSpace(kb)) > len("64 kB") {
+			t.Errorf("anonymous memory %s", kb)
+		}
+	}
+	if _, err := w.Write([]byte(".")); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if _, err, status := finish(t, proc); err != nil || status != 0 {
+		t.Errorf("%v, status %d", err, status)
+	}
+}
