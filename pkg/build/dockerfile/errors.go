@@ -7,6 +7,7 @@ import (
 
 	"box/internal/errdefs"
 
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
@@ -77,6 +78,9 @@ func (f *File) locate(err error) error {
 	if errors.As(err, &at) && len(at.Locations) > 0 {
 		pos = posOf(at.Locations[0])
 		err = at.Unwrap()
+	}
+	if unknown, ok := errors.AsType[*instructions.UnknownInstructionError](err); ok {
+		err = unknownInstruction(unknown.Instruction)
 	}
 	pos = f.clamp(pos)
 	return f.ErrorAt(pos, errdefs.Wrap(errdefs.ErrInvalid, err))

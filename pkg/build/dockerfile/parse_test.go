@@ -68,6 +68,17 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
+func TestNearestInstruction(t *testing.T) {
+	for word, want := range map[string]string{
+		"RNU": "RUN", "RUNN": "RUN", "rn": "RUN", "COPPY": "COPY", "EXPSOE": "EXPOSE", "WORKDRI": "WORKDIR",
+		"FORM": "FROM", "XYZZY": "", "CMDX": "CMD", "ETNRYPOINT": "ENTRYPOINT", "": "",
+	} {
+		if got := nearestInstruction(word); got != want {
+			t.Errorf("%s: %q, want %q", word, got, want)
+		}
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	if _, err := Parse("D", make([]byte, MaxSize+1)); err == nil || len(err.Error()) > 200 {
 		t.Fatalf("error: %.300v", err)

@@ -217,6 +217,10 @@ func (r *runner) writeBundle(rootfs string) error {
 	return writeFile(filepath.Join(r.space.dir(), bundleFile), text, 0o600)
 }
 
+// cgroupPath is the control group of a step. It has no parent of box's own:
+// that would stay behind.
+func cgroupPath(id string) string { return "/box-" + id }
+
 // scriptPath is where a heredoc script is found inside the container.
 func scriptPath(run *plan.Run) string { return "/dev/pipes/" + run.Script.Name }
 
@@ -228,7 +232,7 @@ func (r *runner) spec(root *os.File) (*specs.Spec, error) {
 	}
 	o := gen.Options{
 		Args: run.Args, Env: environment(run, home), Cwd: run.Cwd, User: user, Hostname: hostname,
-		HostNetwork: run.Network == "host", CgroupsPath: "/box/" + r.space.id,
+		HostNetwork: run.Network == "host", CgroupsPath: cgroupPath(r.space.id),
 		Mounts: []specs.Mount{
 			r.bind("resolv.conf", "/etc/resolv.conf"),
 			r.bind("hosts", "/etc/hosts"),

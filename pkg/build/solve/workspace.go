@@ -126,7 +126,7 @@ func sweepOne(ctx context.Context, env Env, id string) error {
 		return err
 	}
 	if hadContainer(lock.Dir()) {
-		err = removeContainer(ctx, env.Runtime, id)
+		err = errors.Join(removeContainer(ctx, env.Runtime, id), sweepGroups(id))
 		if env.Network != nil {
 			err = errors.Join(err, env.Network.Detach(ctx, id))
 		}
