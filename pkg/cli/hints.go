@@ -16,6 +16,7 @@ var classHints = []struct {
 	hint  string
 }{
 	{errdefs.ErrUnauthorized, "log in with: box login HOST"},
+	{errdefs.ErrUnavailable, "is it running, is its name right, and does the network reach it?"},
 	{errdefs.ErrCorrupt, "nothing was changed; fetch or build it again"},
 	{fs.ErrPermission, "is box run as root, and are the files not held by a security module?"},
 	{syscall.ENOSPC, "the disk is full; box rmi and box rm free space"},

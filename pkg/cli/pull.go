@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	"box/internal/errdefs"
 	"box/pkg/image"
 	"box/pkg/image/registry"
 )
@@ -48,7 +50,11 @@ func (a *app) pullImage(ctx context.Context, name string, quiet bool) (*image.Im
 		defer p.finish()
 		req.Progress = p
 	}
-	return client.Pull(ctx, images, req)
+	img, err := client.Pull(ctx, images, req)
+	if errors.Is(err, errdefs.ErrNotFound) && errdefs.Hint(err) == "" {
+		err = errdefs.WithHint(err, "check name and tag; for a private image log in first with box login")
+	}
+	return img, err
 }
 
 // repositoryOf is a name without tag and digest, as Docker shows it.

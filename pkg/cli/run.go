@@ -68,7 +68,7 @@ func (a *app) run(ctx context.Context, f *containerFlags, client clientFlags, de
 	}
 	r, session, err := e.Run(ctx, o, stdio)
 	if err != nil {
-		return errors.Join(startFailure(err), cid.drop())
+		return errors.Join(startFailure(err), cid.drop(), undo(ctx, e, r))
 	}
 	if err := cid.write(r.ID); err != nil {
 		return err
@@ -78,6 +78,20 @@ func (a *app) run(ctx context.Context, f *containerFlags, client clientFlags, de
 		return session.Close()
 	}
 	return wait(ctx, session, client.sigProxy && !o.Tty)
+}
+
+// undo removes a container that was made but could not be started, for
+// instance because a port is in use. Docker leaves it; here a command that
+// failed has changed nothing.
+func undo(ctx context.Context, e *engine.Engine, r *record.Record) error {
+	if r == nil {
+		return nil
+	}
+	err := e.Remove(context.WithoutCancel(ctx), r.ID, engine.RemoveOptions{Force: true, Volumes: true})
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil // removed already, by --rm
+	}
+	return err
 }
 
 // wait stays with the container until it is over, and ends with its exit code.

@@ -24,6 +24,8 @@ type host struct {
 	dir           string
 	root, runRoot string
 	env           []string
+	bridges       []string // that its containers had
+	strangers     []string // abandoned cgroups that were there before
 }
 
 // newHost makes a host and sees to it that nothing of it is left at the end.
@@ -47,40 +49,31 @@ func newHost(t *testing.T, images ...string) *host {
 	h.env = append(os.Environ(),
 		"PATH="+programs+":"+os.Getenv("PATH"), "HOME="+filepath.Join(dir, "home"),
 		"BOX_ROOT="+h.root, "BOX_RUNROOT="+h.runRoot, "BOX_REGISTRIES_CONF="+conf, "DOCKER_CONFIG="+filepath.Join(dir, "home", ".docker"))
-	before := traces(t)
-	t.Cleanup(func() { h.end(before) })
+	h.strangers = orphanGroups(t)
+	t.Cleanup(h.end)
 	return h
 }
 
 // end removes all containers and looks for what they have left.
-func (h *host) end(before []string) {
+func (h *host) end() {
+	h.noteBridge()
 	for _, id := range strings.Fields(h.try("ps", "-aq").stdout) {
 		h.try("rm", "-f", "-v", id)
 	}
-	h.nothingLeft(before)
+	h.nothingLeft()
 	if err := os.RemoveAll(h.dir); err != nil {
 		h.t.Errorf("something is still in use: %v", err)
 	}
 }
 
-// nothingLeft compares what the kernel holds now with what it held before.
-func (h *host) nothingLeft(before []string) {
+// nothingLeft is called when no container is left. The kernel ends namespaces,
+// and the last monitor the bridge, a moment after the last process: it looks
+// again for a while before it calls something a leak.
+func (h *host) nothingLeft() {
 	h.t.Helper()
-	known := map[string]bool{}
-	for _, line := range before {
-		known[line] = true
-	}
-	// The kernel ends namespaces and the mounts in them a moment after their
-	// last process: look again for a while before calling it a leak.
 	var left []string
-	for range 100 {
-		left = nil
-		for _, line := range traces(h.t) {
-			if !known[line] {
-				left = append(left, line)
-			}
-		}
-		if len(left) == 0 {
+	for range 200 {
+		if left = h.traces(); len(left) == 0 {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)

@@ -1,107 +1,161 @@
 package e2e
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// traces lists what a container can leave behind on the host, one line each:
-// mounts, network devices, nftables rules, cgroups, processes, temporary files.
-func traces(t *testing.T) []string {
-	t.Helper()
+// traces lists what there is of the host's containers in the kernel and on
+// disk, one line each. It looks for what belongs to this host's directories
+// alone, so that it works beside other users of box on the same machine.
+func (h *host) traces() []string {
+	h.t.Helper()
+	h.noteBridge()
 	var all []string
-	all = append(all, mounts(t)...)
-	all = append(all, links(t)...)
-	all = append(all, rules()...)
-	all = append(all, cgroupDirs()...)
-	return append(all, processes(t)...)
+	all = append(all, h.mounts()...)
+	all = append(all, h.network()...)
+	all = append(all, h.processes()...)
+	for _, group := range orphanGroups(h.t) {
+		if !slices.Contains(h.strangers, group) {
+			all = append(all, group)
+		}
+	}
+	return append(all, h.files()...)
 }
 
-func mounts(t *testing.T) []string {
-	t.Helper()
+// mounts are those below the host's directory, in this mount namespace.
+func (h *host) mounts() []string {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	var all []string
 	for line := range strings.Lines(string(data)) {
-		fields := strings.Fields(line)
-		all = append(all, "mount "+fields[4])
-	}
-	return all
-}
-
-func links(t *testing.T) []string {
-	t.Helper()
-	list, err := net.Interfaces()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	for _, l := range list {
-		all = append(all, "network device "+l.Name)
-	}
-	return all
-}
-
-// rules are lines of the ruleset without their counters; without nft there is
-// nothing to compare.
-func rules() []string {
-	out, err := exec.Command("nft", "list", "ruleset").Output()
-	if err != nil {
-		return nil
-	}
-	var all []string
-	for line := range strings.Lines(string(out)) {
-		line, _, _ = strings.Cut(strings.TrimSpace(line), " counter packets")
-		if strings.Contains(line, "box") {
-			all = append(all, "nftables "+line)
+		if target := strings.Fields(line)[4]; strings.HasPrefix(target, h.dir+"/") {
+			all = append(all, "mount "+target)
 		}
 	}
 	return all
 }
 
-// cgroupDirs are the groups of box, in whichever place cgroup2 is mounted.
-func cgroupDirs() []string {
+// noteBridge remembers which bridge the host's containers have; its name is
+// forgotten on disk when it goes.
+func (h *host) noteBridge() {
+	data, err := os.ReadFile(filepath.Join(h.runRoot, "network", "state.json"))
+	if err != nil {
+		return
+	}
+	var state struct{ Bridge string }
+	if json.Unmarshal(data, &state) == nil && state.Bridge != "" && !slices.Contains(h.bridges, state.Bridge) {
+		h.bridges = append(h.bridges, state.Bridge)
+	}
+}
+
+// network are the state file, which stands for all that the network room has
+// in the kernel, and what is called like a bridge that was ours.
+func (h *host) network() []string {
 	var all []string
-	for _, base := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		var st unix.Statfs_t
-		if unix.Statfs(base, &st) != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
-			continue
+	if _, err := os.Stat(filepath.Join(h.runRoot, "network", "state.json")); err == nil {
+		all = append(all, "network state")
+	}
+	for _, bridge := range h.bridges {
+		if _, err := net.InterfaceByName(bridge); err == nil {
+			all = append(all, "network device "+bridge)
 		}
-		_ = filepath.WalkDir(filepath.Join(base, "box"), func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.IsDir() && filepath.Dir(path) != base {
-				all = append(all, "cgroup "+path)
-			}
-			return nil // a group that goes away meanwhile is no finding
-		})
+		if out, err := exec.Command("nft", "list", "table", "inet", bridge).Output(); err == nil {
+			all = append(all, "nftables table "+string(out))
+		}
 	}
 	return all
 }
 
-// processes are those that run one of our programs.
-func processes(t *testing.T) []string {
+// processes are those that name the host's directory: monitors, runtimes,
+// box itself.
+func (h *host) processes() []string {
+	var all []string
+	for pid, cmdline := range commandLines(h.t) {
+		if strings.Contains(cmdline, h.dir+"/") {
+			all = append(all, fmt.Sprintf("process %s: %s", pid, cmdline))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func commandLines(t *testing.T) map[string]string {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []string
+	all := map[string]string{}
 	for _, dir := range dirs {
-		exe, err := os.Readlink(filepath.Join(dir, "exe"))
-		if err != nil || !strings.HasPrefix(exe, programs+"/") {
+		if data, err := os.ReadFile(filepath.Join(dir, "cmdline")); err == nil { // else it is gone
+			all[filepath.Base(dir)] = strings.ReplaceAll(string(data), "\x00", " ")
+		}
+	}
+	return all
+}
+
+// orphanGroups are box's cgroups whose id no living process knows.
+func orphanGroups(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	lines := commandLines(t)
+	for _, base := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var st unix.Statfs_t
+		if unix.Statfs(base, &st) != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
 			continue
 		}
-		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline")) // it may be gone
-		all = append(all, fmt.Sprintf("process %s: %s", filepath.Base(dir), strings.ReplaceAll(string(cmdline), "\x00", " ")))
+		groups, err := os.ReadDir(filepath.Join(base, "box"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		for _, g := range groups {
+			if g.IsDir() && !known(lines, g.Name()) {
+				all = append(all, "cgroup "+filepath.Join(base, "box", g.Name()))
+			}
+		}
+	}
+	return all
+}
+
+func known(lines map[string]string, id string) bool {
+	for _, line := range lines {
+		if strings.Contains(line, id) {
+			return true
+		}
+	}
+	return false
+}
+
+// files are those that only a living container has.
+func (h *host) files() []string {
+	var all []string
+	for _, pattern := range []string{
+		filepath.Join(h.runRoot, "containers", "*"), filepath.Join(h.runRoot, "runtime", "*"),
+		filepath.Join(h.root, "containers", "[0-9a-f]*"), filepath.Join(h.root, "containers", ".names", "*"),
+		filepath.Join(h.root, "snapshots", "active", "*"), filepath.Join(h.root, "snapshots", "stage", "*"),
+		filepath.Join(h.root, "image", "ingest", "*"),
+	} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, f := range found {
+			all = append(all, "file "+f)
+		}
 	}
 	return all
 }
