@@ -4,8 +4,9 @@
 // thread to enter where the kernel leaves no other way.
 //
 //   - New mount, pid, network, uts, ipc and user namespaces are clone flags.
-//   - A new cgroup namespace is a step, because clone(2) takes its root from the
-//     parent's cgroup and not from the one that the child is cloned into.
+//   - A new cgroup namespace is a step, because its root is the cgroup at that moment:
+//     as a clone flag it is right only where the clone itself is into the cgroup, as a
+//     step it serves every way in which the program may have been placed.
 //   - A new time namespace is a step, because with a clone flag the program itself
 //     would already live in it when the offsets are written.
 //   - Namespaces to be joined are entered by steps, user namespace first; but a pid

@@ -41,7 +41,7 @@ func (s *Set) AddCgroup(p *launch.Plan) {
 	}
 	p.Add(launch.Step{
 		Name: "create cgroup namespace",
-		Why:  "its root is the cgroup of whoever makes it: the program is in the container's, its parent was not",
+		Why:  "its root is the cgroup of whoever makes it, and by now that is the container's",
 		Call: launch.Unshare,
 		Args: []launch.Arg{launch.Int(unix.CLONE_NEWCGROUP)},
 	})

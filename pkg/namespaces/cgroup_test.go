@@ -1,0 +1,93 @@
+package namespaces
+
+import (
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"box/pkg/launch"
+)
+
+// cgroup2 makes an empty cgroup in the v2 hierarchy and opens it.
+func cgroup2(t *testing.T) *os.File {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: makes a cgroup")
+	}
+	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var fs unix.Statfs_t
+		if unix.Statfs(mount, &fs) != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+			continue
+		}
+		dir, err := os.MkdirTemp(mount, "box-namespaces-test-")
+		if err != nil {
+			t.Skip(err)
+		}
+		t.Cleanup(func() {
+			if err := os.Remove(dir); err != nil {
+				t.Error(err)
+			}
+		})
+		f, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	t.Skip("needs a cgroup2 hierarchy")
+	return nil
+}
+
+// TestCgroupNamespaceHasItsRootInTheContainer: what the container sees of the
+// hierarchy begins at its own cgroup.
+func TestCgroupNamespaceHasItsRootInTheContainer(t *testing.T) {
+	dir := cgroup2(t)
+	s, err := From(linux("cgroup", "mount"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &launch.Plan{ReportFD: 3}
+	s.AddCgroup(p)
+	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: []launch.Arg{
+		launch.Text("/bin/cat"), launch.Strings([]string{"cat", "/proc/self/cgroup"}), launch.Nil,
+	}})
+	prog, err := launch.NewProgram(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	out := runIn(t, prog, s, dir)
+	if !strings.HasSuffix(out, "0::/\n") {
+		t.Errorf("the program sees itself in %q, want the root", out)
+	}
+}
+
+func runIn(t *testing.T, prog *launch.Program, s *Set, cgroup *os.File) string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	attr := launch.Attr{Files: []*os.File{nil, w, w}}
+	s.Configure(&attr.Sys)
+	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(cgroup.Fd())
+	proc, err := prog.Start(attr)
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	out, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proc.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
