@@ -9,9 +9,13 @@ import (
 	"box/internal/errdefs"
 )
 
-// maxDepth bounds the nesting of values that are skipped. The fields that are
-// read nest no deeper than their types.
-const maxDepth = 200
+const (
+	// maxDepth bounds the nesting of values that are skipped. The fields that
+	// are read nest no deeper than their types.
+	maxDepth = 200
+	// maxShown is the number of steps of a path in a message.
+	maxShown = 12
+)
 
 // decoder reads one JSON text from front to back. The first mistake is kept in
 // err and moves the position to the end, so that every loop stops and nobody
@@ -71,8 +75,10 @@ func (d *decoder) failClass(class error, format string, a ...any) {
 // pathString is the path in the form linux.namespaces[2].type.
 func (d *decoder) pathString() string {
 	var b strings.Builder
-	for _, p := range d.path {
+	for i, p := range d.path {
 		switch {
+		case i == maxShown:
+			return b.String() + "…"
 		case p.key == "":
 			b.WriteString("[" + strconv.Itoa(p.index) + "]")
 		case b.Len() > 0:

@@ -36,10 +36,10 @@ func checkNamespaces(s *specs.Spec) error {
 			}
 		}
 	}
-	if !seen[specs.MountNamespace] {
-		// The root file system is made by moving mounts: on the host's own tree
-		// that would move the host.
-		return errdefs.New(errdefs.ErrUnsupported, "linux.namespaces: a container without a mount namespace is not supported")
+	if mnt := namespace(s, specs.MountNamespace); mnt == nil || mnt.Path != "" {
+		// The root file system is made by moving mounts: in a tree that others
+		// use, that would move theirs.
+		return errdefs.New(errdefs.ErrUnsupported, "linux.namespaces: a container without a new mount namespace is not supported")
 	}
 	return nil
 }

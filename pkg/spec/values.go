@@ -86,6 +86,10 @@ func decodeList[T any](d *decoder, v *[]T, element func(*decoder, *T)) {
 	if d.null() {
 		return
 	}
+	if d.peek() != '[' {
+		d.fail("want an array, have %s", d.kind())
+		return
+	}
 	list := []T{}
 	d.path = append(d.path, step{})
 	for i := 0; d.element(i); i++ {
