@@ -87,6 +87,22 @@ func (l links) removeBridge(index int) error {
 	return nil
 }
 
+// removePair removes the pair whose host's end is name, if it is still there.
+func (l links) removePair(name string) error {
+	link, err := l.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) {
+		return nil
+	}
+	if err == nil {
+		err = l.LinkDel(link)
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove link %s: %w", name, err)
+	}
+	return nil
+}
+
 // pair describes a veth pair between bridge and container.
 type pair struct {
 	host   string // name of the host's end

@@ -180,7 +180,7 @@ func (m *Manager) attach(st *state, netns *os.File, ep Endpoint) (*Lease, error)
 	}
 	p := pair{host: given.Veth, bridge: bridge, mtu: st.MTU, ip: ip, subnet: st.Subnet}
 	if err := m.connectAndPublish(st, l, p, netns, c); err != nil {
-		return nil, errors.Join(err, m.release(st, ep.ContainerID))
+		return nil, errors.Join(err, m.release(st, ep.ContainerID), reap(st, l, time.Now()))
 	}
 	return &Lease{
 		IP: ip, Subnet: st.Subnet, Gateway: gateway(st.Subnet), MAC: containerMAC(ip), MTU: st.MTU,
@@ -381,12 +381,14 @@ func (m *Manager) unpublish(st *state, c change) error {
 // everybody that the container is gone, and then ends. Removing a bridge takes
 // long and stops all other changes to links of the host for 10 to 20 ms, so
 // containers in quick succession should share one; whoever attaches in between
-// settles after itself. The wait is worth it also while others use the bridge:
-// see firewall for what the end of a process costs them otherwise.
+// settles after itself. The container's links, too, are looked after: usually the
+// kernel has removed them by then. The wait is worth it also while others use the
+// bridge: see firewall for what the end of a process costs them otherwise.
 func (m *Manager) Settle(ctx context.Context, grace time.Duration) error {
 	if !m.inUse() {
 		return nil
 	}
+	start := time.Now()
 	seq, err := m.sequence()
 	if err != nil {
 		return err
@@ -398,15 +400,13 @@ func (m *Manager) Settle(ctx context.Context, grace time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if now, err := m.sequence(); err != nil || now != seq {
-		return err
-	}
-	return m.locked(ctx, func(st *state) error {
-		if len(st.Leases) > 0 || st.Seq != seq {
-			return nil
-		}
-		return m.dismantle(st)
+	err = m.locked(ctx, func(st *state) error {
+		return m.tidy(st, start, len(st.Leases) == 0 && st.Seq == seq)
 	})
+	if err != nil {
+		return fmt.Errorf("settle network: %w", err)
+	}
+	return nil
 }
 
 // sequence counts attachments; it is read without the lock.
@@ -418,9 +418,10 @@ func (m *Manager) sequence() (uint32, error) {
 	return st.Seq, nil
 }
 
-// dismantle removes the bridge of a state without leases.
-func (m *Manager) dismantle(st *state) error {
-	if st.Bridge == "" {
+// tidy removes links that were given up before the given time and are still
+// there, and the bridge if it is idle.
+func (m *Manager) tidy(st *state, before time.Time, idle bool) error {
+	if len(st.Ending) == 0 && !idle {
 		return nil
 	}
 	l, err := openLinks()
@@ -428,6 +429,19 @@ func (m *Manager) dismantle(st *state) error {
 		return err
 	}
 	defer l.Close()
+	if idle {
+		if err := m.dismantle(st, l); err != nil {
+			return err
+		}
+	}
+	return reap(st, l, before)
+}
+
+// dismantle removes the bridge of a state without leases.
+func (m *Manager) dismantle(st *state, l links) error {
+	if st.Bridge == "" {
+		return nil
+	}
 	index, err := l.ownBridge(st.Bridge, bridgeMAC(m.key))
 	if err != nil && !errors.Is(err, errdefs.ErrConflict) {
 		return err
@@ -438,6 +452,20 @@ func (m *Manager) dismantle(st *state) error {
 		}
 	}
 	st.site = site{}
+	return nil
+}
+
+// reap removes links that were given up before the given time and are still there.
+func reap(st *state, l links, before time.Time) error {
+	for veth, since := range st.Ending {
+		if since.After(before) {
+			continue
+		}
+		if err := l.removePair(veth); err != nil {
+			return err
+		}
+		delete(st.Ending, veth)
+	}
 	return nil
 }
 
@@ -463,13 +491,14 @@ func (m *Manager) Sweep(ctx context.Context, alive func(containerID string) bool
 		if err := m.release(st, dead...); err != nil {
 			return err
 		}
-		if len(st.Leases) > 0 {
-			return m.repair(st)
+		before := time.Now()
+		if len(dead) == 0 { // leave the rest to an owner that is settling
+			before = before.Add(-settleTime)
 		}
-		if time.Since(st.Idle) < settleTime && len(dead) == 0 {
-			return nil
+		if len(st.Leases) == 0 {
+			return m.tidy(st, before, !st.Idle.After(before))
 		}
-		return m.dismantle(st)
+		return errors.Join(m.repair(st), m.tidy(st, before, false))
 	})
 	if err != nil {
 		return fmt.Errorf("sweep network: %w", err)

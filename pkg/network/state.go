@@ -37,6 +37,10 @@ type state struct {
 	Last   netip.Addr       `json:"last,omitzero"`
 	Seq    uint32           `json:"seq"`
 	Leases map[string]lease `json:"leases"`
+	// Ending are the host's ends of pairs that were given up, and when. They go
+	// with the container's namespace, which the kernel may keep for minutes when a
+	// connection in it waits for its last acknowledgement.
+	Ending map[string]time.Time `json:"ending,omitempty"`
 	// Idle is when the last lease went.
 	Idle time.Time `json:"idle,omitzero"`
 }
@@ -94,7 +98,7 @@ func kernelLife() (boot string, netns uint64, err error) {
 // save writes the state to path, or removes the file if there is nothing that
 // could have to be removed from the kernel. It need not survive a reboot.
 func (s *state) save(path string) error {
-	if s.Bridge == "" && len(s.Leases) == 0 {
+	if s.Bridge == "" && len(s.Leases) == 0 && len(s.Ending) == 0 {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove network state: %w", err)
 		}
@@ -114,7 +118,8 @@ func (s *state) save(path string) error {
 // owner has bound the sockets, so the other container is dead. The result tells
 // whether some other lease changed, so that the table must be made anew.
 func (s *state) add(id string, l lease) (stolen bool) {
-	if _, had := s.Leases[id]; had {
+	if old, had := s.Leases[id]; had {
+		s.end(old.Veth)
 		stolen = true
 	}
 	for other, o := range s.Leases {
@@ -134,10 +139,19 @@ func (s *state) add(id string, l lease) (stolen bool) {
 
 // remove takes id's lease away.
 func (s *state) remove(id string) {
+	s.end(s.Leases[id].Veth)
 	delete(s.Leases, id)
 	if len(s.Leases) == 0 {
 		s.Idle = time.Now()
 	}
+}
+
+// end notes a veth pair that is given up.
+func (s *state) end(veth string) {
+	if s.Ending == nil {
+		s.Ending = map[string]time.Time{}
+	}
+	s.Ending[veth] = time.Now()
 }
 
 // used is the set of addresses that are taken.
