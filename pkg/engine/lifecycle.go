@@ -126,16 +126,16 @@ func (w *watcher) wait(ctx context.Context) (int, error) {
 }
 
 // exitCode reads the code from the record after the monitor has gone: it
-// finished just now, or it was killed.
+// finished just now, or it was killed. It waits for the lock first: a process
+// that is torn down by the kernel closes its connections before its lock.
 func (e *Engine) exitCode(ctx context.Context, id string) (int, error) {
-	if err := e.recover(ctx, id); err != nil {
-		return 0, err
-	}
-	lock, err := e.records.LockContext(ctx, id) // a monitor in teardown still holds it
+	lock, err := e.records.LockContext(ctx, id)
 	if err != nil {
 		return 0, err
 	}
-	defer lock.Unlock() //nolint:errcheck // taken only to wait
+	if err := e.recoverLocked(ctx, id, lock); err != nil {
+		return 0, err
+	}
 	r, err := e.records.Load(id)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return killedCode, nil // auto-removed; nobody is left who knows the code

@@ -544,3 +544,41 @@ func TestParallelContainers(t *testing.T) {
 	}
 	f.checkNothingLeft()
 }
+
+// CVE-2024-21626: a descriptor of the host that leaks into a container is a way
+// out. It would also keep the container's lock held.
+func TestContainerHasOnlyItsStdio(t *testing.T) {
+	f := newFixture(t)
+	r := f.detached(f.sh("ls /proc/self/fd; cat; sleep 1000"))
+	f.awaitLog(r.ID, "3\n") // the directory that ls reads
+	if out, _ := f.logs(r.ID, LogOptions{}); out != "0\n1\n2\n3\n" {
+		t.Errorf("descriptors of the container: %q", out)
+	}
+	out := f.output()
+	if _, err := f.Exec(t.Context(), r.ID, ExecOptions{Args: []string{"ls", "/proc/self/fd"}, Stdout: out.file}); err != nil {
+		t.Error(err)
+	}
+	if got := out.text(); got != "0\n1\n2\n3\n" {
+		t.Errorf("descriptors of an exec: %q", got)
+	}
+}
+
+// The next command notices that a monitor was killed, and ends its container.
+func TestKilledMonitorIsNoticed(t *testing.T) {
+	f := newFixture(t)
+	r := f.detached(f.sh("sleep 1000"))
+	for _, pid := range processes("box-monitor", f.config.RunRoot) {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := f.wait(r.ID); code != 137 {
+		t.Errorf("code %d, want 137", code)
+	}
+	list, err := f.List(t.Context(), true)
+	if err != nil || len(list) != 1 || list[0].State.Status != record.Exited || list[0].State.ExitCode != 137 {
+		t.Errorf("list: %+v %v", list, err)
+	}
+	f.checkCgroupGone(r.ID)
+	f.checkEmpty(filepath.Join(f.config.RunRoot, "containers"))
+}

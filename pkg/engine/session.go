@@ -143,7 +143,7 @@ func (s *Session) followWindow() {
 }
 
 // Wait returns the exit code when the container is over and torn down, or
-// ErrDetached. If the monitor was killed it clears up and returns 137. A
+// ErrDetached. If the monitor was killed it clears up first. A
 // cancelled ctx ends the session, not the container.
 func (s *Session) Wait(ctx context.Context) (int, error) {
 	s.once.Do(func() {
@@ -210,8 +210,7 @@ func (s *Session) wait(ctx context.Context) (int, error) {
 // finish reads the monitor's last word.
 func (s *Session) finish(ctx context.Context, o outcome) (int, error) {
 	if o.err != nil {
-		err := s.engine.recover(context.WithoutCancel(ctx), s.record.ID)
-		return killedCode, err
+		return s.engine.exitCode(context.WithoutCancel(ctx), s.record.ID)
 	}
 	if err := o.event.Err(); err != nil {
 		return 0, err

@@ -136,7 +136,17 @@ func (e *Engine) begin(ctx context.Context, r *record.Record, lock *record.Lock,
 	var started *record.StartError
 	if !errors.As(err, &started) {
 		// The monitor is gone without a word: clear up behind it.
-		err = errors.Join(fmt.Errorf("start container %s: %w", r.Name, err), e.recover(context.WithoutCancel(ctx), r.ID))
+		err = errors.Join(fmt.Errorf("start container %s: %w", r.Name, err), e.clearUp(ctx, r.ID))
 	}
 	return nil, err
+}
+
+// clearUp recovers a container whose monitor has just died; a cancelled ctx
+// must not keep it from that, but a living monitor does.
+func (e *Engine) clearUp(ctx context.Context, id string) error {
+	if context.Cause(ctx) != nil {
+		return e.recover(context.WithoutCancel(ctx), id)
+	}
+	_, err := e.exitCode(ctx, id)
+	return err
 }

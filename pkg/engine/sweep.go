@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/ocirt"
 	"box/pkg/record"
 )
 
@@ -69,6 +68,12 @@ func (e *Engine) recover(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	return e.recoverLocked(ctx, id, lock)
+}
+
+// recoverLocked does the work, and lets the lock go. A container that is at
+// rest already is left as it is.
+func (e *Engine) recoverLocked(ctx context.Context, id string, lock *record.Lock) error {
 	r, err := e.records.Load(id)
 	if err == nil {
 		err = e.release(ctx, r)
@@ -93,7 +98,7 @@ func (e *Engine) release(ctx context.Context, r *record.Record) error {
 	// Not ErrNotFound: recover takes that for a missing record.
 	deleted := hide(runtimeOf(r).Delete(ctx, r.ID, true))
 	// The runtime may have been killed before it knew of its own container.
-	killed := killCgroups(ctx, r.Host.CgroupsPath)
+	killed := ocirt.KillCgroups(ctx, r.Host.CgroupsPath)
 	var detached error
 	if r.Host.NetworkMode == NetworkBridge {
 		networks, err := e.networks()
@@ -137,82 +142,4 @@ func (e *Engine) settle(r *record.Record) error {
 	r.MarkExited(killedCode, time.Now().UTC())
 	r.State.Error = "its monitor was killed"
 	return e.records.Save(r, record.Volatile)
-}
-
-// cgroupRoot is where the control groups are by convention; on hosts with v1
-// hierarchies they are the directories below.
-const cgroupRoot = "/sys/fs/cgroup"
-
-// killCgroups kills what is in the container's control groups, in whichever
-// hierarchy a runtime has made them, and removes them. It is the last resort
-// for a container that its runtime does not know of.
-func killCgroups(ctx context.Context, path string) error {
-	if path == "" || path == "/" || strings.Contains(path, "..") {
-		return nil
-	}
-	dirs := []string{filepath.Join(cgroupRoot, path)}
-	if entries, err := os.ReadDir(cgroupRoot); err == nil {
-		for _, entry := range entries {
-			dirs = append(dirs, filepath.Join(cgroupRoot, entry.Name(), path))
-		}
-	}
-	var errs []error
-	for _, dir := range dirs {
-		errs = append(errs, killCgroup(ctx, dir))
-	}
-	return errors.Join(errs...)
-}
-
-// killCgroup kills the processes of one group and removes it. The removal is
-// tried until the kernel has taken the dead away: cgroup v1 has no event to
-// wait for.
-func killCgroup(ctx context.Context, dir string) error {
-	for wait := time.Millisecond; ; wait *= 2 {
-		if err := removeGroups(dir); err == nil || errors.Is(err, os.ErrNotExist) {
-			return nil
-		} else if wait > maxGroupWait {
-			return fmt.Errorf("remove control group %s: %w", dir, err)
-		}
-		killGroup(dir)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-const maxGroupWait = 2 * time.Second
-
-// killGroup kills by cgroup.kill, which also catches what forks meanwhile, or
-// one by one where that is missing (v1, kernels before 5.14).
-func killGroup(dir string) {
-	if os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil {
-		return
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	if err != nil {
-		return
-	}
-	for _, pid := range strings.Fields(string(data)) {
-		if n, err := strconv.Atoi(pid); err == nil && n > 1 {
-			_ = unix.Kill(n, unix.SIGKILL) // gone is as good as killed
-		}
-	}
-}
-
-// removeGroups removes the group and those that the container made below.
-func removeGroups(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if entry.IsDir() {
-			if err := removeGroups(filepath.Join(dir, entry.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return unix.Rmdir(dir)
 }

@@ -55,6 +55,7 @@ type monitor struct {
 	lock    *record.Lock
 	record  *record.Record
 	undo    []func(context.Context) error // what setup has done, to be undone backwards
+	failed  bool                          // the start did not succeed
 	streams streams
 	server  *server
 	network *network.Manager // nil without the bridge
@@ -195,7 +196,8 @@ func (m *monitor) finish(ctx context.Context, code int) {
 // fail is the end of a start that did not succeed. The container stays as it
 // was before, with the reason in its record, as with Docker.
 func (m *monitor) fail(ctx context.Context, conn *record.Conn, cause error) {
-	event := failed(cause)
+	event := failedEvent(cause)
+	m.failed = true
 	err := m.teardown(ctx)
 	if m.record != nil {
 		m.record.State.ExitCode, m.record.State.Error = event.Code, event.Message

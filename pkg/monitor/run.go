@@ -29,8 +29,8 @@ func (m *monitor) run(ctx context.Context, req record.Request, files []*os.File)
 
 	pidFile := filepath.Join(m.lock.Dir(), "pid")
 	o := ocirt.CreateOptions{PidFile: pidFile, Inherit: []*os.File{m.lock.File()}}
-	// Whatever the runtime has begun: it finds it, or finds nothing.
-	m.later(func(ctx context.Context) error { return m.runtime().Delete(ctx, m.id, true) })
+	m.later(func(context.Context) error { m.streams.drain(); return nil })
+	m.later(m.deleteContainer) // before the streams are drained: it ends who holds them
 	if m.record.Config.Tty {
 		err = m.runOnTerminal(ctx, o, req)
 	} else {
@@ -40,6 +40,16 @@ func (m *monitor) run(ctx context.Context, req record.Request, files []*os.File)
 		return ocirt.Explain(err, "start container %s", m.record.Name)
 	}
 	m.record.State.Pid, err = readPid(pidFile)
+	return err
+}
+
+// deleteContainer removes whatever the runtime has begun. After a failed start
+// the runtime may have been killed before it knew of its own control groups.
+func (m *monitor) deleteContainer(ctx context.Context) error {
+	err := m.runtime().Delete(ctx, m.id, true)
+	if m.failed {
+		err = errors.Join(err, ocirt.KillCgroups(ctx, m.record.Host.CgroupsPath))
+	}
 	return err
 }
 
@@ -101,7 +111,6 @@ func (m *monitor) runOnPipes(ctx context.Context, o ocirt.CreateOptions) error {
 	}
 	m.streams.copy("stdout", stdout, &m.streams.stdout)
 	m.streams.copy("stderr", stderr, &m.streams.stderr)
-	m.later(func(context.Context) error { m.streams.drain(); return nil })
 	return m.runtime().RunDetached(ctx, m.id, m.store.Dir(m.id), o)
 }
 
@@ -122,7 +131,6 @@ func (m *monitor) runOnTerminal(ctx context.Context, o ocirt.CreateOptions, req 
 		}
 		received <- err
 	}()
-	m.later(func(context.Context) error { m.streams.drain(); return nil })
 	err = m.runtime().RunDetached(ctx, m.id, m.store.Dir(m.id), o)
 	_ = socket.Close() // ends Accept, should the runtime not have come
 	if got := <-received; err == nil {

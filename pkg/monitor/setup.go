@@ -234,8 +234,8 @@ func (m *monitor) runtime() ocirt.Runtime {
 	return ocirt.Runtime{Path: m.record.Runtime.Path, Root: m.record.Runtime.Root}
 }
 
-// failed gives an error the exit code that a command line ends with.
-func failed(err error) record.Event {
+// failedEvent gives an error the exit code that a command line ends with.
+func failedEvent(err error) record.Event {
 	code := ocirt.CommandExitCode(err)
 	if code == 0 {
 		code = engineFailed

@@ -107,8 +107,11 @@ func waitExclusive(ctx context.Context, f *os.File) error {
 	done := make(chan error, 1)
 	go func() {
 		lk := exclusive
-		done <- unix.FcntlFlock(uintptr(dup), unix.F_OFD_SETLKW, &lk)
+		err := unix.FcntlFlock(uintptr(dup), unix.F_OFD_SETLKW, &lk)
+		// Before the answer: the lock lasts as long as any descriptor, and must
+		// end when the caller closes his.
 		_ = unix.Close(dup)
+		done <- err
 	}()
 	select {
 	case err := <-done:
