@@ -95,8 +95,16 @@ func (p *Plan) Steps() []Step { return p.steps }
 // Len is the number of steps so far, which is the number of the next one.
 func (p *Plan) Len() int { return len(p.steps) }
 
+// usualSteps is room for an ordinary container's plan, so that it need not grow.
+const usualSteps = 320
+
 // Add appends steps.
-func (p *Plan) Add(steps ...Step) { p.steps = append(p.steps, steps...) }
+func (p *Plan) Add(steps ...Step) {
+	if p.steps == nil {
+		p.steps = make([]Step, 0, usualSteps)
+	}
+	p.steps = append(p.steps, steps...)
+}
 
 // Slot makes a new slot. The name is for printing.
 func (p *Plan) Slot(name string) Slot {

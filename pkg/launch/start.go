@@ -181,7 +181,7 @@ func (p *Process) Wait() (unix.WaitStatus, error) {
 	}
 }
 
-// Kill sends SIGKILL, through the pidfd if the kernel gave one.
+// Kill sends SIGKILL through the pidfd: never to a stranger with a recycled number.
 func (p *Process) Kill() error {
 	if err := unix.PidfdSendSignal(int(p.Pidfd.Fd()), unix.SIGKILL, nil, 0); err != nil {
 		return fmt.Errorf("kill process %d: %w", p.Pid, err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -57,14 +58,25 @@ func Look(bundle string, s *specs.Spec) (Facts, error) {
 	}
 	defer unix.Close(dir)
 	f := Facts{Root: root, Cgroup2: findCgroup2(), Kcore: exists("/proc/kcore")}
-	for _, m := range s.Mounts {
-		facts, err := lookMount(dir, bundle, m)
+	for i, m := range s.Mounts {
+		facts, err := lookMount(bundle, m)
 		if err != nil {
 			return Facts{}, err
+		}
+		if !covered(m, s.Mounts[:i]) {
+			facts.Missing = missing(dir, cleanDest(m.Destination))
 		}
 		f.Mounts = append(f.Mounts, facts)
 	}
 	return f, nil
+}
+
+// covered says that the destination lies below an earlier mount: what the root has
+// there now says nothing.
+func covered(m specs.Mount, earlier []specs.Mount) bool {
+	return slices.ContainsFunc(earlier, func(e specs.Mount) bool {
+		return under(cleanDest(m.Destination), cleanDest(e.Destination))
+	})
 }
 
 func absolute(base, p string) string {
@@ -87,8 +99,8 @@ func findCgroup2() string {
 	return ""
 }
 
-func lookMount(root int, bundle string, m specs.Mount) (MountFacts, error) {
-	f := MountFacts{Missing: missing(root, cleanDest(m.Destination))}
+func lookMount(bundle string, m specs.Mount) (MountFacts, error) {
+	var f MountFacts
 	if !isBind(m) {
 		return f, nil
 	}
