@@ -118,10 +118,14 @@ func readConfig(name string) ([]byte, error) {
 // open opens a file for reading, through a bare descriptor: os.Open would start
 // the runtime's poller for a file that is read once.
 func open(name string) (*os.File, error) {
+	var fd int
+	var err error
 	if name == "-" {
-		return os.Stdin, nil
+		// A copy, so that closing it does not close standard input.
+		fd, err = unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+	} else {
+		fd, err = unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	}
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
