@@ -195,7 +195,7 @@ func TestDockersContainersStayClosed(t *testing.T) {
 		w.must(err)
 		defer l.Close()
 		s := site{Bridge: "docker0", Subnet: poolSite(5).Subnet}
-		index, err := l.makeBridge(s, bridgeMAC("docker"), 1500)
+		index, err := l.makeBridge(s, bridgeMAC("docker"), 1500, "/")
 		w.must(err)
 		w.must(l.connect(pair{host: "dockerveth", bridge: index, mtu: 1500, ip: gateway(s.Subnet).Next(), subnet: s.Subnet}, theirs))
 	})

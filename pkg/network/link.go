@@ -44,13 +44,17 @@ func (l links) ownBridge(name string, mac net.HardwareAddr) (index int, err erro
 }
 
 // makeBridge makes the bridge of s and sets it up. Its own MAC address keeps it
-// from taking over that of each port that comes and goes.
-func (l links) makeBridge(s site, mac net.HardwareAddr, mtu int) (index int, err error) {
+// from taking over that of each port that comes and goes; its alias tells whose it
+// is.
+func (l links) makeBridge(s site, mac net.HardwareAddr, mtu int, runroot string) (index int, err error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr, attrs.MTU = s.Bridge, mac, mtu
 	br := &netlink.Bridge{LinkAttrs: attrs}
 	if err := l.LinkAdd(br); err != nil {
 		return 0, fmt.Errorf("make bridge %s: %w", s.Bridge, err)
+	}
+	if err := l.LinkSetAlias(br, aliasPrefix+runroot); err != nil {
+		return br.Index, fmt.Errorf("set alias of bridge %s: %w", s.Bridge, err)
 	}
 	return br.Index, l.furnishBridge(s, br)
 }

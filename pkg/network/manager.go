@@ -304,7 +304,7 @@ func (m *Manager) claim(st *state, l links, s site, mac net.HardwareAddr) (index
 		}
 		return index, l.furnishBridge(s, link)
 	}
-	if index, err = l.makeBridge(s, mac, st.MTU); index == 0 {
+	if index, err = l.makeBridge(s, mac, st.MTU, m.key); index == 0 {
 		st.site = before
 	}
 	return index, err
@@ -430,7 +430,7 @@ func (m *Manager) tidy(st *state, before time.Time, idle bool) error {
 	}
 	defer l.Close()
 	if idle {
-		if err := m.dismantle(st, l); err != nil {
+		if err := errors.Join(m.dismantle(st, l), m.removeOrphans(l)); err != nil {
 			return err
 		}
 	}

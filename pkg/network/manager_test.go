@@ -402,3 +402,38 @@ func TestAttachManyAtOnce(t *testing.T) {
 	}
 	w.expectNothingLeft()
 }
+
+// A run root that somebody has removed leaves a bridge and rules that no sweep of
+// its own can reach.
+func TestOrphansAreRemoved(t *testing.T) {
+	w := newWorld(t)
+	w.run("iptables", "-P", "FORWARD", "DROP")
+	mine := w.m
+	lost := t.TempDir()
+	w.in(w.host, func() {
+		var err error
+		w.m, err = Open(t.TempDir(), lost)
+		w.must(err)
+	})
+	ns, _ := w.attach("aaaa", tcp(8080, 80))
+	lostManager := w.m
+	defer lostManager.Close()
+	w.m = mine
+	w.must(os.RemoveAll(lost))
+	other, _ := w.attach("bbbb")
+	w.detach("bbbb")
+	w.in(w.host, func() { w.must(w.m.Settle(t.Context(), 0)) })
+	if left := w.left(); len(left) == 0 {
+		t.Error("a bridge that still has a container was taken for an orphan")
+	}
+	w.end(ns)
+	w.end(other)
+	w.untilNoVeth()
+	next, _ := w.attach("cccc")
+	w.detach("cccc")
+	w.end(next)
+	w.expectNothingLeft()
+	if rules := w.run("iptables", "-S"); strings.Contains(rules, "box") {
+		t.Errorf("accept rules stay:\n%s", rules)
+	}
+}

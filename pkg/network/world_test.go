@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -265,18 +266,33 @@ func (w *world) left() (out []string) {
 // removes by itself: a link whose namespace has ended.
 func (w *world) expectNothingLeft() {
 	w.t.Helper()
+	w.waitFor("nothing is left", func() []string {
+		w.in(w.host, func() { w.must(w.m.Settle(w.t.Context(), 0)) })
+		return w.left()
+	})
+}
+
+// untilNoVeth waits until the kernel has removed the links of ended namespaces.
+func (w *world) untilNoVeth() {
+	w.t.Helper()
+	w.waitFor("no veth is left", func() []string {
+		return slices.DeleteFunc(w.left(), func(s string) bool { return !strings.HasPrefix(s, "link veth") })
+	})
+}
+
+// waitFor looks again after each change of the host's links until left returns
+// nothing.
+func (w *world) waitFor(what string, left func() []string) {
+	w.t.Helper()
 	events, stop := make(chan netlink.LinkUpdate, 1024), make(chan struct{})
 	defer close(stop)
-	w.in(w.host, func() {
-		w.must(netlink.LinkSubscribe(events, stop))
-		w.must(w.m.Settle(w.t.Context(), 0))
-	})
+	w.in(w.host, func() { w.must(netlink.LinkSubscribe(events, stop)) })
 	deadline := time.After(callTimeout)
-	for left := w.left(); len(left) > 0; left = w.left() {
+	for now := left(); len(now) > 0; now = left() {
 		select {
 		case <-events:
 		case <-deadline:
-			w.t.Errorf("left behind: %v", left)
+			w.t.Errorf("wait until %s: %v", what, now)
 			return
 		}
 	}
