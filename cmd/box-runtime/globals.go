@@ -53,22 +53,18 @@ func (g *globals) check() error {
 }
 
 // finish reports err in the way that callers read it, and returns the exit status.
-// With --log the last line of that file is the message (containerd's shim shows
-// it); stderr gets it as well, for whoever looks there.
+// With --log, the last line of that file is the message (containerd's shim shows it)
+// and stderr stays clean: it is the container's.
 func (g *globals) finish(err error) int {
 	code := exitCode(err)
 	if _, quiet := err.(exitStatus); err == nil || quiet {
 		return code
 	}
-	message := err.Error()
-	if g.log != "" {
-		g.append("error", message)
+	if g.log != "" || g.logFormat == "json" {
+		g.append("error", err.Error())
+		return code
 	}
-	if g.log == "" && g.logFormat == "json" {
-		g.append("error", message)
-	} else {
-		fmt.Fprintf(os.Stderr, "box-runtime: %s\n", message)
-	}
+	fmt.Fprintf(os.Stderr, "box-runtime: %v\n", err)
 	if hint := errdefs.Hint(err); hint != "" {
 		fmt.Fprintf(os.Stderr, "  %s\n", hint)
 	}

@@ -25,6 +25,7 @@ type blueprint struct {
 	fds   *descriptors
 	joins []int    // descriptors of the namespaces to join
 	env   []string // of the command
+	tty   *console // its terminal, if it has one
 	hooks bool     // hooks run before pivot_root
 	wait  bool     // the program waits for start
 }
@@ -49,11 +50,9 @@ func (bp *blueprint) plan() (*assembly, error) {
 		b.plan.Mark(markHooks, "hooks find the namespaces and the mounts made, and the host still in sight")
 	}
 	b.plan.Await(launch.Int(bp.fds.permit), "wait for the parent", "it writes down our pid, sets limits, and runs hooks")
-	if err := b.console(bp.spec.Process); err != nil {
-		return nil, err
-	}
-	bp.root.AddWorkdir(b.plan, bp.spec.Process.Cwd)
+	bp.tty.add(b, bp.root.Root(), true, bp.spec.Process.User.UID)
 	bp.root.AddMasks(b.plan)
+	bp.root.AddWorkdir(b.plan, bp.spec.Process.Cwd)
 	bp.root.AddPivot(b.plan)
 	b.becomeUser(bp.proc)
 	b.plan.Mark(markReady, "all is done that can fail in the container; if nobody listens, nobody knows of us, and this ends us")

@@ -80,6 +80,10 @@ func (b *assembly) begin() {
 			Name: "clear the umask", Call: launch.Umask, Args: []launch.Arg{launch.Int(0)},
 			Why: "files and directories get the modes that the spec gives them",
 		},
+		launch.Step{
+			Name: "create a session", Call: launch.Setsid,
+			Why: "the command is its leader, and the terminal of whoever called us is none of its business",
+		},
 	)
 }
 

@@ -1,41 +1,139 @@
 package runtime
 
 import (
-	"fmt"
+	"errors"
+	"io"
 	"os"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
 	"box/internal/sys"
+	"box/pkg/launch"
+	"box/pkg/terminal"
 )
 
-// sendFile connects to a unix socket and sends a descriptor over it, with a name as
-// the message: the protocol of --console-socket and --pidfd-socket (runc's
-// docs/terminals.md).
-func sendFile(socket, name string, f *os.File) error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+// console is the terminal of one process under way. A nil console is none.
+type console struct {
+	fd   int      // the program's end of the socket that takes the master
+	ours *os.File // our end of it in the foreground; nil if the caller takes the master
+	rows uint16
+	cols uint16
+}
+
+// openConsole prepares a terminal if the process has one: with a console socket the
+// caller gets the master, without one we keep it, which needs us to stay.
+func openConsole(p *specs.Process, socket string, stay bool, fds *descriptors) (*console, error) {
+	switch {
+	case !p.Terminal && socket != "":
+		return nil, errdefs.New(errdefs.ErrInvalid, "--console-socket: the process has no terminal")
+	case !p.Terminal:
+		return nil, nil
+	case socket == "" && !stay:
+		return nil, errdefs.New(errdefs.ErrInvalid, "cannot allocate tty: box-runtime will detach, and no --console-socket is set")
+	}
+	c := &console{}
+	if p.ConsoleSize != nil {
+		c.rows, c.cols = uint16(p.ConsoleSize.Height), uint16(p.ConsoleSize.Width)
+	}
+	if socket != "" {
+		f, err := terminal.Dial(socket)
+		if err != nil {
+			return nil, err
+		}
+		c.fd = fds.hand(f)
+		return c, nil
+	}
+	if rows, cols, err := terminal.Size(os.Stdin); err == nil {
+		c.rows, c.cols = rows, cols
+	}
+	ours, theirs, err := terminal.Pair()
 	if err != nil {
-		return os.NewSyscallError("socket", err)
+		return nil, err
 	}
-	defer unix.Close(fd)
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: socket}); err != nil {
-		return fmt.Errorf("connect to %s: %w", socket, err)
-	}
-	if err := sys.SendFiles(fd, []byte(name), f); err != nil {
-		return fmt.Errorf("send %s to %s: %w", name, socket, err)
-	}
-	return nil
+	c.ours, c.fd = ours, fds.hand(theirs)
+	return c, nil
 }
 
-type console struct{}
-
-func (b *assembly) console(p *specs.Process) error {
-	if p.Terminal {
-		return errdefs.New(errdefs.ErrUnsupported, "process.terminal: not supported yet")
+// add adds the terminal's steps. root is the root directory, or launch.Cwd where
+// that is the working directory.
+func (c *console) add(b *assembly, root launch.Arg, init bool, uid uint32) {
+	if c == nil {
+		return
 	}
-	return nil
+	terminal.Add(b.plan, terminal.Options{
+		Root: root, Socket: c.fd, Console: init, UID: uid, Rows: c.rows, Cols: c.cols,
+	})
 }
 
-func (j *joining) addConsole(b *assembly) error { return b.console(j.spec) }
+// await waits for a process in the foreground, with its terminal connected to ours
+// if it has one that we keep.
+func (c *console) await(pid int, signals *forwarder) (int, error) {
+	if c == nil || c.ours == nil {
+		return await(pid)
+	}
+	master, err := terminal.Receive(c.ours)
+	if err != nil {
+		return 0, err
+	}
+	defer master.Close()
+	if terminal.Is(os.Stdin) {
+		restore, err := terminal.MakeRaw(os.Stdin)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = restore() }()
+	}
+	drained := connect(master)
+	signals.onResize(func() { followSize(master) })
+	code, err := await(pid)
+	signals.stop() // before the master is closed
+	// What was written before the end is still to be shown; who keeps the terminal
+	// open after it is not waited for.
+	_ = master.SetReadDeadline(time.Now().Add(drainTime))
+	return code, errors.Join(err, <-drained)
+}
+
+// drainTime is how long a terminal may stay silent after its process has ended.
+const drainTime = 100 * time.Millisecond
+
+// connect copies between the terminal and our standard streams. The channel tells
+// when its output has ended. The copy of the input ends with us.
+func connect(master *os.File) <-chan error {
+	go func() { _, _ = io.Copy(master, os.Stdin) }()
+	drained := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(os.Stdout, master)
+		if terminal.Closed(err) || errors.Is(err, os.ErrDeadlineExceeded) {
+			err = nil
+		}
+		drained <- err
+	}()
+	return drained
+}
+
+// followSize gives the size of our terminal to the container's.
+func followSize(master *os.File) {
+	if rows, cols, err := terminal.Size(os.Stdin); err == nil {
+		_ = terminal.SetSize(master, rows, cols)
+	}
+}
+
+// close gives back what is ours.
+func (c *console) close() {
+	if c != nil && c.ours != nil {
+		c.ours.Close()
+	}
+}
+
+// sendFile connects to a unix socket and sends a descriptor over it, with a name as
+// the message: the protocol of --pidfd-socket.
+func sendFile(socket, name string, f *os.File) error {
+	conn, err := terminal.Dial(socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return sys.SendFiles(int(conn.Fd()), []byte(name), f)
+}

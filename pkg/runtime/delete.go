@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -29,7 +28,7 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	c, err := r.load(id)
 	if errors.Is(err, errdefs.ErrConflict) {
 		// We hold the lock, so its create is dead; it came no further than mkdir.
-		return os.RemoveAll(r.dir(id))
+		return removeState(r.dir(id))
 	}
 	if err != nil {
 		return err
@@ -64,7 +63,7 @@ func (r *Runtime) remove(ctx context.Context, c *container, poststop bool) error
 	if poststop {
 		r.poststop(ctx, c)
 	}
-	return os.RemoveAll(c.dir)
+	return removeState(c.dir)
 }
 
 // end kills every process of the container, waits for their end and removes the cgroup.

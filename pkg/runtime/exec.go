@@ -62,15 +62,16 @@ func (o *ExecOptions) check() error {
 // joining is one exec under way.
 type joining struct {
 	*container
-	opts   *ExecOptions
-	spec   *specs.Process
-	facts  facts
-	init   *os.File // pidfd of the container's init
-	fds    *descriptors
-	permit *os.File
-	built  *assembly
-	proc   *launch.Process
-	tty    *console
+	opts    *ExecOptions
+	spec    *specs.Process
+	facts   facts
+	init    *os.File // pidfd of the container's init
+	fds     *descriptors
+	permit  *os.File
+	built   *assembly
+	proc    *launch.Process
+	tty     *console
+	signals *forwarder
 }
 
 // Exec runs a further process in a container. In the foreground it waits for it and
@@ -219,6 +220,9 @@ func (j *joining) assemble(r *Runtime) error {
 	if j.permit, err = j.fds.openPermit(); err != nil {
 		return err
 	}
+	if j.tty, err = openConsole(j.spec, j.opts.ConsoleSocket, !j.opts.Detach, j.fds); err != nil {
+		return err
+	}
 	p, err := newProcess(r, j.spec, &j.facts, j.ID, j.fds.free)
 	if err != nil {
 		return err
@@ -232,9 +236,7 @@ func (j *joining) assemble(r *Runtime) error {
 	b.begin()
 	namespaces.AddEnter(b.plan, launch.Int(j.fds.give(j.init)), j.Join)
 	b.plan.Await(launch.Int(j.fds.permit), "wait for the parent", "it sets limits from outside, by our pid")
-	if err := j.addConsole(b); err != nil {
-		return err
-	}
+	j.tty.add(b, launch.Cwd, false, j.spec.User.UID)
 	b.becomeUser(p)
 	b.execute(j.spec.Args, withHome(j.spec, "/proc/"+strconv.Itoa(j.Pid)+"/root"))
 	j.built = b
@@ -278,6 +280,9 @@ func (j *joining) release() error {
 	if err := tend(j.proc.Pid, j.spec); err != nil {
 		return err
 	}
+	if !j.opts.Detach {
+		j.signals = forward(j.proc.Pidfd)
+	}
 	if _, err := j.permit.WriteString(word); err != nil && !errors.Is(err, unix.EPIPE) {
 		return fmt.Errorf("let the launch program go on: %w", err)
 	}
@@ -297,15 +302,17 @@ func (j *joining) release() error {
 }
 
 func (j *joining) foreground() (int, error) {
-	return await(j.proc.Pid, j.proc.Pidfd, nil)
+	return j.tty.await(j.proc.Pid, j.signals)
 }
 
 func (j *joining) close() {
+	j.signals.stop()
 	for _, f := range []*os.File{j.init, j.permit} {
 		if f != nil {
 			f.Close()
 		}
 	}
+	j.tty.close()
 	if j.proc != nil {
 		j.proc.Close()
 	}

@@ -23,15 +23,15 @@ func TestHookSeesStateAndItsOwnEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got State
-	data := readFile(t, filepath.Join(dir, "state"))
+	data := textOf(t, filepath.Join(dir, "state"))
 	if err := json.Unmarshal([]byte(data), &got); err != nil || got.ID != "c1" || got.Pid != 42 || got.Status != Creating {
 		t.Errorf("state on stdin = %s (%v)", data, err)
 	}
-	env := readFile(t, filepath.Join(dir, "env"))
+	env := textOf(t, filepath.Join(dir, "env"))
 	if !strings.Contains(env, "ONLY=this\n") || strings.Contains(env, "leak") {
 		t.Errorf("environment = %q", env)
 	}
-	if pwd := readFile(t, filepath.Join(dir, "pwd")); pwd != dir+"\n" {
+	if pwd := textOf(t, filepath.Join(dir, "pwd")); pwd != dir+"\n" {
 		t.Errorf("working directory = %q, want the bundle", pwd)
 	}
 }
@@ -76,7 +76,7 @@ func TestHookDaemon(t *testing.T) {
 	}
 }
 
-func readFile(t *testing.T, path string) string {
+func textOf(t *testing.T, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -52,6 +52,10 @@ func (c *creation) blueprint() (*blueprint, error) {
 		bp.joins = append(bp.joins, c.fds.give(f))
 	}
 	c.set = bp.set
+	if c.tty, err = openConsole(c.spec.Process, c.opts.ConsoleSocket, c.stay, c.fds); err != nil {
+		return nil, err
+	}
+	bp.tty = c.tty
 	c.dress(bp.proc)
 	return bp, c.keepFilter(bp.proc)
 }
@@ -180,11 +184,11 @@ func (bp *blueprint) lay() {
 // keepConfig keeps the configuration as it is now: exec and hooks must not depend on
 // what becomes of the bundle.
 func (c *creation) keepConfig() error {
-	data, err := os.ReadFile(filepath.Join(c.Bundle, spec.ConfigFile))
+	data, err := readFile(filepath.Join(c.Bundle, spec.ConfigFile))
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(c.path(configFile), data, 0o600)
+	return writeNew(c.path(configFile), data)
 }
 
 // keepFilter keeps the compiled seccomp filter for exec.
@@ -193,12 +197,12 @@ func (c *creation) keepFilter(p *process) error {
 		return nil
 	}
 	c.FilterFlags = p.flags
-	return os.WriteFile(c.path(filterFile), filterBytes(p.filter), 0o600)
+	return writeNew(c.path(filterFile), filterBytes(p.filter))
 }
 
 // filter reads the container's seccomp filter back; nil if it has none.
 func (c *container) filter() ([]unix.SockFilter, error) {
-	data, err := os.ReadFile(c.path(filterFile))
+	data, err := readFile(c.path(filterFile))
 	if os.IsNotExist(err) {
 		return nil, nil
 	}

@@ -62,6 +62,7 @@ func (b *assembly) becomeUser(p *process) {
 		Args: []launch.Arg{launch.Int(p.firstFree), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
 		Why:  "nothing of ours may reach the command, whatever it does with /proc/self/fd (CVE-2024-21626)",
 	})
+	b.limitFiles(p)
 	if !p.spec.NoNewPrivileges {
 		b.loadFilter(p, "before capabilities are dropped: without no_new_privs, loading it needs CAP_SYS_ADMIN")
 	}
@@ -80,6 +81,26 @@ func (b *assembly) becomeUser(p *process) {
 			Why:  "the spec asks that execve gives no privileges",
 		})
 		b.loadFilter(p, "last: from here on only read, write and execve are called")
+	}
+}
+
+// limitFiles sets the limit on open files, when no more are opened.
+func (b *assembly) limitFiles(p *process) {
+	for _, l := range p.spec.Rlimits {
+		if l.Type != limitFiles {
+			continue
+		}
+		limit := make([]byte, 0, 16) // struct rlimit64
+		limit = binary.NativeEndian.AppendUint64(limit, l.Soft)
+		limit = binary.NativeEndian.AppendUint64(limit, l.Hard)
+		b.add(launch.Step{
+			Name: "limit open files", Call: launch.Prlimit64,
+			Args: []launch.Arg{
+				launch.Int(0), launch.Int(unix.RLIMIT_NOFILE),
+				launch.Bytes(limit, func() string { return fmt.Sprintf("{%d, %d}", l.Soft, l.Hard) }),
+			},
+			Why: "not earlier: setting up takes more files than the command may be allowed",
+		})
 	}
 }
 

@@ -34,6 +34,7 @@ func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (int, error)
 		return 0, err
 	}
 	defer c.close()
+	c.stay = !o.Detach
 	c.wait = c.spec.Hooks != nil && len(c.spec.Hooks.StartContainer) > 0
 	c.child = !o.Detach && !c.wait
 	if !o.Detach && !o.NoSubreaper {
@@ -74,7 +75,7 @@ func (c *creation) goOn(ctx context.Context) error {
 // meanwhile: kill, exec and state are for running containers.
 func (c *creation) foreground(ctx context.Context, keep bool) (int, error) {
 	c.unlock()
-	code, err := await(c.Pid, c.proc.Pidfd, nil)
+	code, err := c.tty.await(c.Pid, c.signals)
 	if keep {
 		return code, err
 	}

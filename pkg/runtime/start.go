@@ -125,7 +125,7 @@ func openFifo(path string, flags int) (*os.File, error) {
 
 // config reads the container's configuration as it was at create.
 func (c *container) config() (*specs.Spec, error) {
-	data, err := os.ReadFile(c.path(configFile))
+	data, err := readFile(c.path(configFile))
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ func (r *Runtime) load(id string) (*container, error) {
 		return nil, err
 	}
 	c := &container{dir: r.dir(id)}
-	data, err := os.ReadFile(filepath.Join(c.dir, recordFile))
+	data, err := readFile(filepath.Join(c.dir, recordFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, r.withoutRecord(id)
 	}
@@ -145,13 +145,14 @@ func (r *Runtime) flock(id string, how int) (*os.File, error) {
 	if err := ValidateID(id); err != nil {
 		return nil, err
 	}
-	dir, err := os.OpenFile(r.dir(id), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	fd, err := unix.Open(r.dir(id), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
 		return nil, errdefs.New(errdefs.ErrNotFound, "container does not exist: %s", id)
 	}
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: r.dir(id), Err: err}
 	}
+	dir := os.NewFile(uintptr(fd), r.dir(id))
 	if err := flockRetry(int(dir.Fd()), how); err != nil {
 		dir.Close()
 		return nil, &os.PathError{Op: "flock", Path: dir.Name(), Err: err}

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"bytes"
-	"os"
 	"strconv"
 	"strings"
 
@@ -55,7 +54,7 @@ func (c *container) waiting() bool {
 // it is a zombie, from /proc/PID/stat (proc_pid_stat(5)). The command name is in
 // parentheses and may itself hold anything, so fields count from the last ")".
 func processStart(pid int) (start uint64, zombie bool, err error) {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	data, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, false, err
 	}
@@ -70,6 +69,6 @@ func processStart(pid int) (start uint64, zombie bool, err error) {
 
 // bootID names this boot of the kernel; "" where /proc does not tell.
 func bootID() string {
-	data, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	data, _ := readFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(data))
 }
