@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net"
@@ -15,24 +14,35 @@ import (
 )
 
 // explain turns what went wrong on the way to a registry into a class, one
-// sentence, and the way out.
+// sentence, and the way out. What the network and TLS say goes before what has a
+// class already: both may be joined in one error.
 func explain(e endpoint, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || classified(err) {
-		return err
-	}
 	var status *transport.Error
-	if errors.As(err, &status) {
-		return explainStatus(e, status)
-	}
-	if text := err.Error(); strings.Contains(text, "server gave HTTP response to HTTPS client") {
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+		return err
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		err := errdefs.New(errdefs.ErrUnavailable, "registry %s: it speaks plain http", e.host)
 		return errdefs.WithHint(err, "set insecure = true for %s in registries.toml", e.host)
-	}
-	if isCertificate(err) {
-		err := errdefs.New(errdefs.ErrUnavailable, "registry %s: %w", e.host, innermost(err))
+	case certificate(err) != nil:
+		err := errdefs.New(errdefs.ErrUnavailable, "registry %s: %w", e.host, certificate(err))
 		return errdefs.WithHint(err, "put its certificate authority into /etc/docker/certs.d/%s/ca.crt, or set insecure = true for it in registries.toml", e.host)
+	case errors.As(err, &status):
+		return explainStatus(e, status)
+	case isNetwork(err):
+		return errdefs.New(errdefs.ErrUnavailable, "registry %s: %w", e.host, innermost(err))
+	case classified(err):
+		return err
 	}
 	return errdefs.New(errdefs.ErrUnavailable, "registry %s: %w", e.host, innermost(err))
+}
+
+// isNetwork reports whether the network has failed. For a local address the
+// handshake tries https and then http, which the guard refuses; then this is the
+// part of the story that matters.
+func isNetwork(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op)
 }
 
 // classified reports whether the error has said what it has to say already.
@@ -72,13 +82,21 @@ func loginName(host string) string {
 	return host
 }
 
-// isCertificate reports whether the other side could not be trusted.
-func isCertificate(err error) bool {
+// certificate is the part of err that says why the other side cannot be trusted;
+// nil if that is not the matter.
+func certificate(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	var verify *tls.CertificateVerificationError
-	return errors.As(err, &unknown) || errors.As(err, &name) || errors.As(err, &invalid) || errors.As(err, &verify)
+	switch {
+	case errors.As(err, &unknown):
+		return unknown
+	case errors.As(err, &name):
+		return name
+	case errors.As(err, &invalid):
+		return invalid
+	}
+	return nil
 }
 
 // innermost strips the request that net/http puts around an error, and keeps

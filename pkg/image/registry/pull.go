@@ -249,7 +249,7 @@ func (b *blobReader) connect() error {
 	b.body = resp.Body
 	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		b.disconnect()
-		return errdefs.New(errdefs.ErrCorrupt, "blob %s: the registry has fewer than the promised %d bytes", b.desc.Digest, b.desc.Size)
+		return errdefs.New(errdefs.ErrCorrupt, "the registry has fewer than the promised %d bytes", b.desc.Size)
 	}
 	if b.done > 0 && resp.StatusCode == http.StatusOK { // it ignores ranges: skip what we have
 		if _, err := io.CopyN(io.Discard, b.body, b.done); err != nil {
@@ -294,7 +294,7 @@ func (b *blobReader) again(cause error) error {
 	for b.ctx.Err() == nil {
 		if b.tries++; b.tries > maxTries {
 			if errors.Is(cause, io.EOF) {
-				return errdefs.New(errdefs.ErrCorrupt, "blob %s: %d bytes arrived, %d were promised", b.desc.Digest, b.done, b.desc.Size)
+				return errdefs.New(errdefs.ErrCorrupt, "%d bytes arrived, %d were promised", b.done, b.desc.Size)
 			}
 			return explain(b.session.endpoint, cause)
 		}
