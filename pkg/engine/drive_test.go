@@ -166,6 +166,13 @@ func TestNothingIsLeftWhenKilled(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
+	for _, mode := range []string{NetworkNone, NetworkBridge} {
+		// Without a kill it works: otherwise the rest would prove nothing.
+		if err := f.client(job{Options: killable(mode, 0)}).Wait(); err != nil {
+			t.Fatalf("network %s: %v", mode, err)
+		}
+		f.afterKill()
+	}
 	for i := range kills {
 		mode := []string{NetworkNone, NetworkBridge}[rnd.IntN(2)]
 		victim := rnd.IntN(5)
@@ -177,16 +184,21 @@ func TestNothingIsLeftWhenKilled(t *testing.T) {
 	}
 }
 
-func (f *fixture) killOnce(i int, mode string, victim int, after time.Duration) {
-	f.t.Helper()
+// killable has something of everything that could be left.
+func killable(mode string, i int) CreateOptions {
 	o := CreateOptions{
 		Cmd: []string{"sh", "-c", "echo hi; usleep 20000"}, Network: mode, AutoRemove: i%3 != 0,
 		Volumes: []string{"/anonymous"},
 	}
 	if mode == NetworkBridge {
-		o.Publish = []string{"0:80"}
+		o.Publish = []string{"80"}
 	}
-	cmd := f.client(job{Options: o})
+	return o
+}
+
+func (f *fixture) killOnce(i int, mode string, victim int, after time.Duration) {
+	f.t.Helper()
+	cmd := f.client(job{Options: killable(mode, i)})
 	// Not to wait for anything, but to hit any moment.
 	time.Sleep(after)
 	var pids []int

@@ -103,7 +103,8 @@ func (e *Engine) release(ctx context.Context, r *record.Record) error {
 	if r.Host.NetworkMode == NetworkBridge {
 		networks, err := e.networks()
 		if err == nil {
-			err = networks.Detach(ctx, r.ID)
+			// Nobody else is left to settle behind this container.
+			err = errors.Join(networks.Detach(ctx, r.ID), networks.Settle(ctx, 0))
 		}
 		detached = hide(err)
 	}

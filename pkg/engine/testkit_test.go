@@ -27,7 +27,7 @@ import (
 // A fixture is an engine on directories of its own, with a busybox image.
 type fixture struct {
 	*Engine
-	t     *testing.T
+	t     testing.TB
 	image *image.Image
 }
 
@@ -116,7 +116,7 @@ const busybox = "/bin/busybox"
 
 // newFixture makes an engine, and checks after the test that it has left
 // nothing behind.
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	requireRoot(t)
 	bin, err := programs()
