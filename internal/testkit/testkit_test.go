@@ -1,0 +1,77 @@
+package testkit
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// found tells whether Traces reports something that contains text.
+func found(t *testing.T, text string, dirs ...string) bool {
+	t.Helper()
+	return strings.Contains(strings.Join(Traces(t, dirs...), "\n"), text)
+}
+
+func TestTracesSeeProcesses(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command("sleep", "60")
+	cmd.Dir = dir
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	seen := found(t, "sleep 60", dir)
+	cmd.Process.Kill()
+	cmd.Wait()
+	if !seen || found(t, "sleep 60", dir) {
+		t.Errorf("seen while it ran: %v, after its end: %v", seen, found(t, "sleep 60", dir))
+	}
+}
+
+func TestTracesSeeMounts(t *testing.T) {
+	RequireRoot(t)
+	dir := t.TempDir()
+	target := filepath.Join(dir, "a b")
+	if err := os.Mkdir(target, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", target, "tmpfs", 0, ""); err != nil {
+		t.Skipf("may not mount: %v", err)
+	}
+	seen := found(t, "mount "+dir, dir)
+	if err := unix.Unmount(target, 0); err != nil {
+		t.Fatal(err)
+	}
+	if !seen || found(t, "mount "+dir, dir) {
+		t.Errorf("seen while mounted: %v", seen)
+	}
+}
+
+func TestNewFiles(t *testing.T) {
+	before := openFiles(t)
+	f, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := newFiles(t, before); len(got) != 1 || !strings.Contains(got[0], f.Name()) {
+		t.Errorf("with one more file open: %q", got)
+	}
+	f.Close()
+	if got := newFiles(t, before); len(got) != 0 {
+		t.Errorf("after closing it: %q", got)
+	}
+}
+
+func TestSettledWaitsForTheEnd(t *testing.T) {
+	n := 3
+	if got := settled(func() []string { n--; return make([]string, n) }); got != nil {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestLeaksIsQuietWithoutLeaks(t *testing.T) {
+	Leaks(t, t.TempDir())
+}
