@@ -38,6 +38,7 @@ var (
 // classified puts an error into a class without touching its text.
 type classified struct{ class, err error }
 
+// Error is the text of the classified error alone.
 func (e *classified) Error() string   { return e.err.Error() }
 func (e *classified) Unwrap() []error { return []error{e.class, e.err} }
 
@@ -61,6 +62,7 @@ type hinted struct {
 	hint string
 }
 
+// Error leaves the hint out.
 func (e *hinted) Error() string { return e.err.Error() }
 func (e *hinted) Unwrap() error { return e.err }
 

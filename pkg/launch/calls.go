@@ -209,8 +209,10 @@ var calls = [...]callInfo{
 	Setxattr:         {"setxattr", 188, 5, []argKind{argPtr, argPtr, argPtr, argInt, argInt}},
 }
 
+// known says that the table has the call.
 func (c Call) known() bool { return int(c) < len(calls) && calls[c].name != "" }
 
+// String is the call's name as in its manual page.
 func (c Call) String() string {
 	if !c.known() {
 		return "unknown call"

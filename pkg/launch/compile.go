@@ -27,7 +27,7 @@ const HostArch = Arch(runtime.GOARCH)
 
 // Layout of the program's data; interp/amd64.S tells it in words.
 const (
-	headerSize = 24
+	headerSize = 24 // first step, end of steps, report record
 	slotSize   = 8
 	stepSize   = 80
 	maxSteps   = 1<<15 - 1 // skips are signed 16-bit numbers
@@ -67,6 +67,7 @@ func (c *compiler) fail(i int, format string, a ...any) {
 	}
 }
 
+// check refuses what cannot be encoded at all.
 func (c *compiler) check(arch Arch) error {
 	if arch != "amd64" && arch != "arm64" {
 		return errdefs.New(errdefs.ErrUnsupported, "compile plan: no interpreter for %s", arch)
@@ -141,6 +142,7 @@ func (c *compiler) step(i, off int, written []bool) {
 	binary.LittleEndian.PutUint16(b[74:], uint16(i))
 }
 
+// number is the call's number on the program's architecture.
 func (c *compiler) number(call Call) uint32 {
 	if c.arch == "arm64" {
 		return calls[call].arm64

@@ -49,6 +49,7 @@ func (d *Data) Point(off int, target Arg) {
 	d.pointer = append(d.pointer, pointer{off, target})
 }
 
+// String shows the data as strace would.
 func (d *Data) String() string {
 	if d.show != nil {
 		return d.show()
@@ -115,8 +116,10 @@ const (
 	MountAttrUserns = 24
 )
 
+// putWords writes 64-bit words one after the other. Both architectures are
+// little-endian.
 func putWords(b []byte, words ...uint64) {
 	for i, w := range words {
-		binary.NativeEndian.PutUint64(b[8*i:], w)
+		binary.LittleEndian.PutUint64(b[8*i:], w)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -276,5 +277,48 @@ func TestCompileRefusesNonsense(t *testing.T) {
 	}
 	if _, err := Compile(&Plan{ReportFD: 3}, "riscv64"); err == nil {
 		t.Error("compiled for an architecture without interpreter")
+	}
+}
+
+func TestOldKernelIsNamed(t *testing.T) {
+	err := &StepError{Step: Step{Name: "set propagation of /", Call: MountSetattr}, Errno: unix.ENOSYS}
+	if got := err.Error(); got != "set propagation of /: the kernel is too old, it has no mount_setattr" {
+		t.Error(got)
+	}
+}
+
+func TestResolveRefusesForeignRecords(t *testing.T) {
+	var p Plan
+	p.Mark("only", "")
+	if mark, err := p.Resolve(Record{}); mark != "only" || err != nil {
+		t.Errorf("Resolve = %q, %v", mark, err)
+	}
+	if _, err := p.Resolve(Record{Step: 1}); err == nil {
+		t.Error("a record of a step that is not in the plan was taken")
+	}
+}
+
+func TestReadRecordOfHalfAMessage(t *testing.T) {
+	if _, err := ReadRecord(strings.NewReader("")); !errors.Is(err, io.EOF) {
+		t.Errorf("empty: %v", err)
+	}
+	if _, err := ReadRecord(strings.NewReader("1234")); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("half: %v, want an error that is not the end", err)
+	}
+	r, err := ReadRecord(strings.NewReader("\x02\x00\x00\x00\x01\x00\x00\x00"))
+	if err != nil || r != (Record{2, unix.EPERM}) {
+		t.Errorf("record = %+v, %v", r, err)
+	}
+}
+
+func TestStartRefusesTakenReportDescriptor(t *testing.T) {
+	p := Plan{ReportFD: 3}
+	prog, err := NewProgram(&p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	if _, err := prog.Start(Attr{Files: []*os.File{nil, nil, nil, os.Stdin}}); err == nil || !strings.Contains(err.Error(), "descriptor 3") {
+		t.Errorf("error = %v", err)
 	}
 }

@@ -134,6 +134,7 @@ func (p *Plan) target(l Label, from int) int {
 	return p.labels[l-1]
 }
 
+// slotName is how a slot is printed.
 func (p *Plan) slotName(s Slot) string {
 	switch {
 	case s == Report:

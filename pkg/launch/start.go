@@ -87,8 +87,10 @@ func reportPipe() (read, write *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "report pipe"), os.NewFile(uintptr(fds[1]), "report pipe"), nil
 }
 
+// closed is how ForkExec wants to be told that a descriptor stays closed.
 const closed = ^uintptr(0)
 
+// descriptors lays the files out as the child will have them, closed ones included.
 func (p *Program) descriptors(files []*os.File, report *os.File) ([]uintptr, error) {
 	fds := make([]uintptr, max(len(files), p.plan.ReportFD+1))
 	for i := range fds {
@@ -115,7 +117,12 @@ type StepError struct {
 }
 
 // Error is the step's name and the errno in words.
-func (e *StepError) Error() string { return e.Step.Name + ": " + e.Errno.Error() }
+func (e *StepError) Error() string {
+	if e.Errno == unix.ENOSYS {
+		return e.Step.Name + ": the kernel is too old, it has no " + e.Step.Call.String()
+	}
+	return e.Step.Name + ": " + e.Errno.Error()
+}
 
 // Unwrap gives the errno, which matches the usual errors such as fs.ErrNotExist.
 func (e *StepError) Unwrap() error { return e.Errno }

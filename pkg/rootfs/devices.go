@@ -30,6 +30,7 @@ var defaultDevices = [...]device{
 	{path: "/dev/tty", mode: unix.S_IFCHR | 0o666, major: 5, minor: 0},
 }
 
+// null is what covers masked files.
 var null = &defaultDevices[0]
 
 // readDevices joins the spec's devices with the default ones; the spec's win.
@@ -63,9 +64,8 @@ func (r *Rootfs) freshDev() bool {
 }
 
 func readDevice(d specs.LinuxDevice) (device, error) {
-	kinds := map[string]uint32{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK, "p": unix.S_IFIFO}
-	kind, ok := kinds[d.Type]
-	if !ok {
+	kind := deviceType(d.Type)
+	if kind == 0 {
 		return device{}, errdefs.New(errdefs.ErrInvalid, "unknown type %q", d.Type)
 	}
 	if d.Major < 0 || d.Minor < 0 || d.Major > 1<<32-1 || d.Minor > 1<<32-1 {
@@ -87,6 +87,20 @@ func readDevice(d specs.LinuxDevice) (device, error) {
 	return out, nil
 }
 
+// deviceType turns the spec's letter into mode_t bits, 0 if it is unknown. An
+// unbuffered character device (u) has been an ordinary one for decades.
+func deviceType(letter string) uint32 {
+	switch letter {
+	case "c", "u":
+		return unix.S_IFCHR
+	case "b":
+		return unix.S_IFBLK
+	case "p":
+		return unix.S_IFIFO
+	}
+	return 0
+}
+
 // fileMode takes both forms that engines write into fileMode: Go's bits and plain
 // mode_t with its type bits.
 func fileMode(m os.FileMode) uint32 { return sys.Mode(m) | uint32(m)&0o7777 }
@@ -101,6 +115,7 @@ var devLinks = [...]struct{ path, target string }{
 	{"/dev/core", "/proc/kcore"},
 }
 
+// addDevices adds the nodes and links, each directory opened once.
 func (r *Rootfs) addDevices(p *launch.Plan) {
 	if r.foreignDev() {
 		return
@@ -124,6 +139,8 @@ func (r *Rootfs) addDevices(p *launch.Plan) {
 	}
 }
 
+// addDevice makes one node in the open directory. Where the image can have put
+// something at its name before, that must be the very same device.
 func (r *Rootfs) addDevice(p *launch.Plan, dir launch.Slot, d device) {
 	_, base := split(d.path)
 	if r.userns && d.mode&unix.S_IFMT != unix.S_IFIFO {
@@ -172,6 +189,7 @@ func (r *Rootfs) addDeviceMount(p *launch.Plan, dir launch.Slot, d device) {
 	)
 }
 
+// addLink makes one symlink. In an image's own /dev, what is there stays.
 func (r *Rootfs) addLink(p *launch.Plan, dir launch.Slot, path, to string) {
 	_, base := split(path)
 	s := launch.Step{

@@ -79,6 +79,7 @@ func covered(m specs.Mount, earlier []specs.Mount) bool {
 	})
 }
 
+// absolute takes relative paths from base.
 func absolute(base, p string) string {
 	if filepath.IsAbs(p) {
 		return filepath.Clean(p)
@@ -99,6 +100,7 @@ func findCgroup2() string {
 	return ""
 }
 
+// lookMount looks at the source of a bind mount; others have none.
 func lookMount(bundle string, m specs.Mount) (MountFacts, error) {
 	var f MountFacts
 	if !isBind(m) {
@@ -128,6 +130,8 @@ func isBind(m specs.Mount) bool {
 	return false
 }
 
+// cleanDest is the destination as a path of the container. The specification wants it
+// absolute; a relative one begins at the root, as with other runtimes.
 func cleanDest(dest string) string { return path.Clean("/" + dest) }
 
 // missing returns the empty string if dest exists inside root, else the path that

@@ -21,6 +21,7 @@ func (r *Rootfs) AddMasks(p *launch.Plan) {
 // maskAttr is what the empty directory over a masked one is mounted with.
 const maskAttr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 
+// addMasked opens what covers (a file, a directory) and covers the paths with it.
 func (r *Rootfs) addMasked(p *launch.Plan) {
 	file, dir := p.Slot("null"), p.Slot("empty")
 	p.Add(launch.Step{
@@ -49,7 +50,7 @@ func (r *Rootfs) addEmptyDir(p *launch.Plan, into launch.Slot) {
 			Args: []launch.Arg{fs, launch.Int(fsconfigSetFlag), launch.Text("ro"), launch.Nil, launch.Int(0)},
 		},
 		launch.Step{
-			Name: name, Why: "", Call: launch.Fsconfig,
+			Name: name, Why: "it never holds anything", Call: launch.Fsconfig,
 			Args: []launch.Arg{fs, launch.Int(fsconfigCreate), launch.Nil, launch.Nil, launch.Int(0)},
 		},
 		launch.Step{
@@ -87,6 +88,7 @@ func (r *Rootfs) addMask(p *launch.Plan, path string, file, dir launch.Slot) {
 	p.Place(next)
 }
 
+// addReadonly puts a read-only copy of the tree at path over it.
 func (r *Rootfs) addReadonly(p *launch.Plan, path string) {
 	name, dst, m, next := "make "+path+" read-only", p.Slot(path), p.Slot("mount"), p.Label()
 	p.Add(

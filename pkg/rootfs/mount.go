@@ -39,6 +39,8 @@ func (r *Rootfs) addPropagation(p *launch.Plan) {
 	}
 }
 
+// hostPropagation changes how mounts spread to and from a mount of the host, in the
+// copy of its namespace that the program lives in.
 func hostPropagation(path string, flags int, propagation uint64, why string) launch.Step {
 	return launch.Step{
 		Name: "set propagation of " + path, Why: why, Call: launch.MountSetattr,
@@ -99,6 +101,7 @@ func (r *Rootfs) addMount(p *launch.Plan, m *mount) {
 	p.Add(attach(fd, dst, m.name(), "by descriptors, so that no path is resolved a second time (CVE-2021-30465)"))
 }
 
+// target is where the mount goes.
 func (m *mount) target() target {
 	return target{path: m.dest, file: m.file, strict: m.ordinary(), create: m.create, exist: m.exist}
 }
@@ -107,6 +110,7 @@ func (m *mount) target() target {
 // later steps trust what they find under these names.
 func (m *mount) ordinary() bool { return m.kind == "proc" || m.kind == "sysfs" }
 
+// targetName has runc's words where image builders look for them.
 func (m *mount) targetName() string {
 	if m.ordinary() {
 		return m.name() + `: filesystem "` + m.kind + `" must be mounted on ordinary directory`
@@ -202,6 +206,7 @@ func (r *Rootfs) sealLater(m *mount, fd launch.Slot) uint64 {
 	return attr
 }
 
+// config sets one option of a file system instance: a string, or a flag.
 func (m *mount) config(fs launch.Slot, key, value string, has bool) launch.Step {
 	s := launch.Step{
 		Name: m.name() + ": option " + key, Why: "from the configuration", Call: launch.Fsconfig,

@@ -75,6 +75,7 @@ func New(s *specs.Spec, ns *namespaces.Set, f Facts) (*Rootfs, error) {
 	return r, r.readDevices(s.Linux.Devices)
 }
 
+// clean makes the spec's paths absolute and free of dots.
 func clean(paths []string) []string {
 	out := make([]string, len(paths))
 	for i, p := range paths {
@@ -83,6 +84,7 @@ func clean(paths []string) []string {
 	return out
 }
 
+// readPropagation takes linux.rootfsPropagation, whose words are those of mounts.
 func (r *Rootfs) readPropagation(word string) error {
 	if word != "" && !r.propagation.addPropagation(word) {
 		return errdefs.New(errdefs.ErrInvalid, "read linux.rootfsPropagation: unknown value %q", word)
@@ -106,17 +108,20 @@ func (r *Rootfs) readMounts(list []specs.Mount) error {
 
 // MountError says which of the spec's mounts cannot be made.
 type MountError struct {
-	Index int
-	Dest  string
+	Index int    // in the spec's list
+	Dest  string // as the spec has it
 	Err   error
 }
 
+// Error names the mount by number and destination.
 func (e *MountError) Error() string {
 	return "read mounts[" + itoa(e.Index) + "] (" + e.Dest + "): " + e.Err.Error()
 }
 
+// Unwrap gives what is wrong with it.
 func (e *MountError) Unwrap() error { return e.Err }
 
+// readMount checks one mount and joins what the spec and the facts say about it.
 func (r *Rootfs) readMount(m specs.Mount, f MountFacts) (mount, error) {
 	o, err := parseOptions(m.Options)
 	if err != nil {

@@ -62,6 +62,7 @@ func (r *Rootfs) addCreate(p *launch.Plan, t target) {
 	}
 }
 
+// make makes one element in an open directory.
 func (r *Rootfs) make(dir launch.Slot, part, whole string, file bool) launch.Step {
 	s := launch.Step{
 		Name: "create directory " + whole, Why: "the mount point is not in the image", Call: launch.Mkdirat,
