@@ -75,6 +75,7 @@ type terminal struct {
 
 func (t *terminal) event(e Event) {
 	var b strings.Builder
+	e.Name = visible(e.Name)
 	switch e.Kind {
 	case solve.Started:
 		why := ""
@@ -92,7 +93,7 @@ func (t *terminal) event(e Event) {
 			t.last = e.Step
 		}
 		for line := range strings.Lines(e.Text) {
-			fmt.Fprintf(&b, "%s |  %s%s\n", dim, strings.TrimRight(line, "\r\n"), reset)
+			fmt.Fprintf(&b, "%s |  %s%s\n", dim, visible(line), reset)
 		}
 	case solve.Done:
 		fmt.Fprintf(&b, "%s => DONE %s %.1fs%s\n", blue, e.Name, e.Took.Seconds(), reset)
@@ -105,4 +106,18 @@ func (t *terminal) event(e Event) {
 		t.last = 0
 	}
 	io.WriteString(t.w, b.String())
+}
+
+// visible gives a line without control characters: what a command writes must
+// not move the cursor or retitle the window. Of a line that was written over
+// with carriage returns, as progress bars are, the last state is kept.
+func visible(line string) string {
+	line = strings.TrimRight(line, "\r\n")
+	line = line[strings.LastIndexByte(line, '\r')+1:]
+	return strings.Map(func(r rune) rune {
+		if r != '\t' && (r < ' ' || r >= 0x7f && r < 0xa0) {
+			return -1
+		}
+		return r
+	}, line)
 }

@@ -23,6 +23,7 @@ type input struct {
 	tree   *tree
 	picks  []pick
 	loaded bool
+	sum    digest.Digest // of the contents
 }
 
 func (s *solver) input(op *plan.Op) *input {
@@ -41,6 +42,12 @@ func (in *input) close() {
 
 // content gives the digest of the files.
 func (in *input) content(ctx context.Context) (digest.Digest, error) {
+	var err error
+	in.sum, err = in.computeContent(ctx)
+	return in.sum, err
+}
+
+func (in *input) computeContent(ctx context.Context) (digest.Digest, error) {
 	if in.from == nil {
 		_, _, err := in.files(ctx)
 		if err != nil {
@@ -97,10 +104,12 @@ func (in *input) open(ctx context.Context) error {
 	return nil
 }
 
-// parts lists the files by name, for people.
+// parts lists what is read, for people: the files of the context by name, a
+// stage or image as a whole.
 func (in *input) parts(p cache.Parts) {
 	if in.from != nil {
-		p["what is copied from "+in.op.FromName] = short(in.from.Chain().String())
+		p["what is copied from "+in.op.FromName] = short(in.sum.String())
+		return
 	}
 	for i := range in.picks {
 		for j := range in.picks[i].items {

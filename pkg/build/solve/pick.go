@@ -8,6 +8,8 @@ import (
 
 	"box/internal/errdefs"
 	"box/pkg/build/plan"
+
+	"golang.org/x/sys/unix"
 )
 
 // pick is one source of a copy as it was found: a file, or a directory whose
@@ -90,7 +92,7 @@ func (t *tree) glob(dir string, words []string) ([]string, error) {
 		return []string{dir}, nil
 	}
 	at, err := t.resolve(dir)
-	if isMissing(err) || err == nil && !at.isDir() {
+	if isMissing(err) || errors.Is(err, unix.ELOOP) || err == nil && !at.isDir() {
 		return nil, nil
 	}
 	if err != nil {

@@ -281,16 +281,14 @@ func (s *sink) file(p string, src *item, attrs []xattr, r io.Reader) (err error)
 	return setTimes(f, "", src.st.Mtim, src.st.Mtim)
 }
 
-// copyData leaves the copying to the kernel where it can do it.
+// copyData copies with a large buffer. The kernel cannot do it alone: source and
+// overlay are different file systems for copy_file_range(2) and FICLONE.
 func (s *sink) copyData(dst *os.File, r io.Reader) error {
-	if src, ok := r.(*os.File); ok {
-		_, err := dst.ReadFrom(src)
-		return err
-	}
 	if s.buf == nil {
-		s.buf = make([]byte, 256<<10)
+		s.buf = make([]byte, 1<<20)
 	}
-	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, r, s.buf)
+	// The struct types hide ReadFrom and WriteTo, which would use small buffers.
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{r}, s.buf)
 	return err
 }
 
