@@ -9,7 +9,6 @@ import (
 
 	"box/internal/errdefs"
 	"box/pkg/launch"
-	"box/pkg/namespaces"
 )
 
 // inRoot is how every path inside the root is resolved.
@@ -50,9 +49,17 @@ type sealed struct {
 	dest  string
 }
 
+// Namespaces is what New must know of the container's namespaces.
+type Namespaces interface {
+	// Creates reports whether a new namespace of the type is made.
+	Creates(specs.LinuxNamespaceType) bool
+	// Shares reports whether the container lives in the runtime's own.
+	Shares(specs.LinuxNamespaceType) bool
+}
+
 // New checks the file system part of a spec against what can be carried out. It
 // looks at nothing but its arguments.
-func New(s *specs.Spec, ns *namespaces.Set, f Facts) (*Rootfs, error) {
+func New(s *specs.Spec, ns Namespaces, f Facts) (*Rootfs, error) {
 	if !ns.Creates(specs.MountNamespace) {
 		return nil, errdefs.New(errdefs.ErrUnsupported, "read linux.namespaces: a container without a new mount namespace is not supported")
 	}
