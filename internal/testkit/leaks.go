@@ -66,13 +66,12 @@ func Traces(t testing.TB, dirs ...string) (all []string) {
 	}
 	all = append(all, mounts(t, dirs)...)
 	all = append(all, processes(t, dirs)...)
-	bridges := bridges(t)
-	for name, runroot := range bridges {
+	for name, runroot := range bridges(t) {
 		if _, err := os.Lstat(runroot); err != nil || within(runroot, dirs) {
 			all = append(all, fmt.Sprintf("bridge %s of %s", name, runroot))
 		}
 	}
-	all = append(all, tables(t, bridges)...)
+	all = append(all, tables(t)...)
 	slices.Sort(all)
 	return all
 }
@@ -175,7 +174,7 @@ func bridges(t testing.TB) map[string]string {
 }
 
 // tables are box's nftables tables without their bridge.
-func tables(t testing.TB, bridges map[string]string) (out []string) {
+func tables(t testing.TB) (out []string) {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -184,7 +183,8 @@ func tables(t testing.TB, bridges map[string]string) (out []string) {
 		t.Fatal(err)
 	}
 	for _, table := range all {
-		if _, owned := bridges[table.Name]; !owned && bridgeName.MatchString(table.Name) {
+		_, err := net.InterfaceByName(table.Name)
+		if err != nil && bridgeName.MatchString(table.Name) {
 			out = append(out, "nftables table "+table.Name)
 		}
 	}
