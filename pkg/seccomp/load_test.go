@@ -1,6 +1,7 @@
 package seccomp
 
 import (
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
@@ -17,11 +18,14 @@ import (
 
 // TestMain is also the program that tests run under a filter.
 func TestMain(m *testing.M) {
-	if os.Getenv("SECCOMP_TEST_CHILD") != "" {
+	switch os.Getenv("SECCOMP_TEST_CHILD") {
+	case "attempt":
 		underFilter()
-		return
+	case "verify":
+		verifyFilters()
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
 }
 
 // defaultProfile is what a container gets that asks for nothing.
@@ -69,12 +73,7 @@ func underFilter() {
 	if err != nil {
 		panic(err)
 	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		panic(err)
-	}
-	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
-	if errno != 0 {
+	if _, errno := loadFilter(code, 0); errno != 0 {
 		panic(errno)
 	}
 	for _, a := range attempts {
@@ -85,10 +84,57 @@ func underFilter() {
 	os.Exit(0)
 }
 
+// loadFilter gives a filter to the kernel, for the calling thread.
+func loadFilter(code []unix.SockFilter, flags uintptr) (uintptr, unix.Errno) {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		panic(err)
+	}
+	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	r, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
+	return r, errno
+}
+
+// verifyFilters has the kernel check many filters without being bound by any: a
+// filter for all threads (TSYNC) is checked first, and then not installed if one
+// thread has another, whose id is the result.
+func verifyFilters() {
+	installed := make(chan unix.Errno)
+	go func() {
+		runtime.LockOSThread()
+		_, errno := loadFilter([]unix.SockFilter{answer(unix.SECCOMP_RET_ALLOW)}, 0)
+		installed <- errno
+		select {}
+	}()
+	if errno := <-installed; errno != 0 {
+		panic(errno)
+	}
+	runtime.LockOSThread()
+	for seed := range uint64(300) {
+		code, err := Compile(randomProfile(rand.New(rand.NewPCG(seed, 2))))
+		if err != nil {
+			panic(err)
+		}
+		if r, errno := loadFilter(code, unix.SECCOMP_FILTER_FLAG_TSYNC); errno != 0 || r == 0 {
+			os.Stdout.WriteString("seed " + strconv.FormatUint(seed, 10) + ": result " + strconv.Itoa(int(r)) + ", " + errno.Error() + "\n")
+			os.Exit(1)
+		}
+	}
+	os.Exit(0)
+}
+
+// TestKernelTakesFilters: what Compile accepts, the kernel accepts.
+func TestKernelTakesFilters(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{"SECCOMP_TEST_CHILD=verify"}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
 // TestDefaultFilterForReal loads the default filter into this kernel.
 func TestDefaultFilterForReal(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = []string{"SECCOMP_TEST_CHILD=1"}
+	cmd.Env = []string{"SECCOMP_TEST_CHILD=attempt"}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
