@@ -11,19 +11,20 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"box/internal/testkit"
 	"box/pkg/launch"
 	"box/pkg/namespaces"
 )
 
-// needRoot skips tests that make namespaces and mounts.
+// needRoot skips tests that make namespaces and mounts where that is not possible,
+// and checks that they leave nothing behind.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root: makes mounts and namespaces")
-	}
+	testkit.RequireRoot(t)
+	testkit.Leaks(t, filepath.Dir(t.TempDir()))
 }
 
-// box is a root directory with a static busybox in it.
+// busybox is a root directory with a static busybox in it.
 func busybox(t *testing.T) string {
 	t.Helper()
 	bin, err := exec.LookPath("busybox")
