@@ -16,7 +16,7 @@
 //
 //	layers/<hex of chainID>/diff     the layer
 //	layers/<hex of chainID>/parent   chainID of the parent; empty for a base layer
-//	layers/<hex of chainID>/boot     only until Settle: the boot that wrote the layer
+//	layers/<hex of chainID>/boot     only in the boot that wrote the layer; see torn.go
 //	active/<key>/{upper,work,parent} a writable snapshot
 //	stage/<random>/                  work in progress, flock'd by its owner
 //	empty/                           an empty directory, bottom of read-only views
@@ -24,8 +24,7 @@
 // # Invariants
 //
 //   - layers/<x> appears by one rename and is complete from then on. What a
-//     power failure could have cut short is known by its boot file: written
-//     under another boot and never settled, it counts as absent.
+//     power failure has cut short is recognised and counts as absent.
 //   - Whoever works in stage/ holds a flock on the directory there. A directory
 //     without that lock belongs to nobody; Sweep removes it.
 //   - The package makes no mount that outlives its file descriptor, except the
@@ -35,6 +34,6 @@
 // and it does not decide what may be removed; package image/store does.
 //
 // The flow through it: Stage, unpack into Staged.Dir, Commit for every layer in
-// order, Settle; then Prepare, Mount (inside PrivateMounts), and either
+// order; then Prepare, Mount (inside PrivateMounts), and either
 // RemoveActive or Active.Commit.
 package overlay

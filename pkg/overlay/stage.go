@@ -92,7 +92,11 @@ func (s *Store) publish(home *workDir, chain, parent digest.Digest) error {
 	if !s.Has(parent) {
 		return errdefs.New(errdefs.ErrNotFound, "commit layer %s: parent %s is not in the snapshot store", chain, parent)
 	}
-	for name, text := range map[string]string{"parent": parent.String(), "boot": s.boot} {
+	note, err := s.note(filepath.Join(home.path, "diff"))
+	if err != nil {
+		return fmt.Errorf("commit layer %s: %w", chain, err)
+	}
+	for name, text := range map[string]string{"parent": parent.String(), noteName: note} {
 		if err := os.WriteFile(filepath.Join(home.path, name), []byte(text), 0o600); err != nil {
 			return fmt.Errorf("commit layer %s: %w", chain, err)
 		}

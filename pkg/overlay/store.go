@@ -12,7 +12,6 @@ import (
 	"box/internal/errdefs"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 )
 
 // maxChain bounds the walk from a layer to its base, so that a damaged parent
@@ -80,13 +79,6 @@ func (s *Store) Parent(chain digest.Digest) (digest.Digest, error) {
 		return "", errdefs.New(errdefs.ErrNotFound, "layer %s: not completely written before the machine went down", chain)
 	}
 	return readParent(dir, "layer "+chain.String())
-}
-
-// torn reports whether the layer was committed in an earlier boot and never
-// settled: after a power failure its files may be empty.
-func (s *Store) torn(dir string) bool {
-	boot, err := os.ReadFile(filepath.Join(dir, "boot"))
-	return err == nil && strings.TrimSpace(string(boot)) != s.boot
 }
 
 // readParent reads the parent file of a layer or an active snapshot.
@@ -172,47 +164,6 @@ func (s *Store) Remove(chain digest.Digest) error {
 	}
 	if err := s.discard(dir); err != nil {
 		return fmt.Errorf("remove layer %s: %w", chain, err)
-	}
-	return nil
-}
-
-// Settle makes layers durable: after it they survive a power failure. One
-// syncfs serves all of them, so call it once per image, not once per layer.
-func (s *Store) Settle(chains ...digest.Digest) error {
-	var boots []string
-	for _, chain := range chains {
-		dir, err := s.layerDir(chain)
-		if err != nil {
-			return err
-		}
-		boot := filepath.Join(dir, "boot")
-		if _, err := os.Lstat(boot); err == nil {
-			boots = append(boots, boot)
-		}
-	}
-	if len(boots) == 0 {
-		return nil
-	}
-	if err := s.sync(); err != nil {
-		return err
-	}
-	for _, boot := range boots {
-		if err := os.Remove(boot); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("settle layer: %w", err)
-		}
-	}
-	return nil
-}
-
-// sync writes everything on the store's filesystem to the disk.
-func (s *Store) sync() error {
-	d, err := os.Open(s.dir)
-	if err != nil {
-		return fmt.Errorf("sync snapshot store: %w", err)
-	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("sync snapshot store %s: %w", s.dir, err)
 	}
 	return nil
 }

@@ -192,7 +192,6 @@ func (w *blobWriter) commit() (ocispec.Descriptor, error) {
 		return none, fmt.Errorf("write blob %s: %w", d, err)
 	}
 	w.file = nil
-	w.store.dirty.Store(true)
 	return ocispec.Descriptor{Digest: d, Size: w.n}, nil
 }
 

@@ -7,13 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 
 	"box/internal/atomicfile"
 	"box/pkg/overlay"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
+	"golang.org/x/sync/errgroup"
 )
 
 // Store is the images and layers under one data root. It is safe for concurrent
@@ -26,7 +25,6 @@ type Store struct {
 
 	dir   string // ROOT/image
 	snaps *overlay.Store
-	dirty atomic.Bool // content was added since the last sync
 }
 
 // Open opens the store under the data root and makes it if it is not there.
@@ -90,22 +88,35 @@ func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	return func() { _ = lock.Unlock() }, nil // closing a lock file loses nothing
 }
 
-// settle makes everything added so far durable: blobs by syncfs, and the given
-// layers, which are marked as whole.
-func (s *Store) settle(chains ...digest.Digest) error {
-	if err := s.snaps.Settle(chains...); err != nil {
+// settle makes the blobs of an image durable: the files, then their names.
+// The unpacked layers need no waiting for (package overlay, torn.go): if power
+// fails they are unpacked again from these blobs.
+func (s *Store) settle(blobs []digest.Digest) error {
+	var group errgroup.Group
+	group.SetLimit(parallelLayers)
+	for _, d := range blobs {
+		group.Go(func() error {
+			f, err := s.Blob(d)
+			if err != nil {
+				return err
+			}
+			return sync(f)
+		})
+	}
+	if err := group.Wait(); err != nil {
 		return err
 	}
-	if !s.dirty.Swap(false) {
-		return nil
-	}
-	d, err := os.Open(s.dir)
+	dir, err := os.Open(filepath.Join(s.dir, "blobs", "sha256"))
 	if err != nil {
-		return fmt.Errorf("sync image store: %w", err)
+		return fmt.Errorf("sync blobs: %w", err)
 	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return fmt.Errorf("sync image store %s: %w", s.dir, err)
+	return sync(dir)
+}
+
+// sync waits until a file is on the disk, and closes it.
+func sync(f *os.File) error {
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", f.Name(), err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -135,20 +136,23 @@ func repositories(names []string) int {
 	return len(seen)
 }
 
-// add makes an image visible: everything it needs is made durable first.
+// add makes an image visible: everything it needs is made durable first. An image
+// that is there already, under all the names, costs nothing.
 func (s *Store) add(ctx context.Context, e entry, names []string) (*image.Image, error) {
-	raw, err := s.read(e.id, image.MaxConfig)
+	img := &image.Image{ID: e.id, Manifest: e.manifest}
+	if err := s.fill(img); err != nil {
+		return nil, err
+	}
+	idx, err := s.index()
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := image.ParseConfig(raw)
-	if err != nil {
+	if isPlaced(idx, e, names) {
+		return s.load(idx, e.id)
+	}
+	if err := s.settle(blobsOf(e, img)); err != nil {
 		return nil, err
 	}
-	if err := s.settle(image.ChainIDs(cfg.RootFS.DiffIDs)...); err != nil {
-		return nil, err
-	}
-	var img *image.Image
 	err = s.update(ctx, func(idx *ocispec.Index) error {
 		place(idx, e, names)
 		img, err = s.load(idx, e.id)
@@ -158,4 +162,23 @@ func (s *Store) add(ctx context.Context, e entry, names []string) (*image.Image,
 		return nil, fmt.Errorf("add image %s: %w", e.id, err)
 	}
 	return img, nil
+}
+
+// isPlaced reports whether place would change nothing.
+func isPlaced(idx *ocispec.Index, e entry, names []string) bool {
+	after := &ocispec.Index{Manifests: slices.Clone(idx.Manifests)}
+	place(after, e, names)
+	return reflect.DeepEqual(idx.Manifests, after.Manifests)
+}
+
+// blobsOf are the blobs that an entry stands for.
+func blobsOf(e entry, img *image.Image) []digest.Digest {
+	all := []digest.Digest{e.id, e.manifest.Digest}
+	if e.source != "" {
+		all = append(all, e.source)
+	}
+	for _, l := range img.Layers {
+		all = append(all, l.Digest)
+	}
+	return all
 }
