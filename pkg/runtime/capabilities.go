@@ -71,10 +71,19 @@ func (c *capabilities) check(held uint64) error {
 	if missing := c.effective &^ c.permitted; missing != 0 {
 		return errdefs.New(errdefs.ErrInvalid, "process.capabilities: effective %s is not permitted", firstCapability(missing))
 	}
-	if missing := c.ambient &^ (c.permitted & c.inheritable); missing != 0 {
-		return errdefs.New(errdefs.ErrInvalid, "can't raise ambient capability %s: it is not both permitted and inheritable", firstCapability(missing))
-	}
 	return nil
+}
+
+// fitAmbient takes those capabilities out of the ambient set that the kernel would
+// not raise, and names them. It is no error, as with runc and crun, whose spec
+// commands write such sets: the command gets less, not more, than was asked for.
+func (c *capabilities) fitAmbient() (missing []string) {
+	lost := c.ambient &^ (c.permitted & c.inheritable)
+	c.ambient &^= lost
+	for ; lost != 0; lost &= lost - 1 {
+		missing = append(missing, firstCapability(lost))
+	}
+	return missing
 }
 
 func firstCapability(set uint64) string { return capabilityName(bits.TrailingZeros64(set)) }

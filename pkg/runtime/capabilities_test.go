@@ -50,11 +50,18 @@ func TestCapabilitiesThatCannotBeGiven(t *testing.T) {
 		{capabilities{permitted: held, effective: held, inheritable: held, ambient: held}, ""},
 		{capabilities{permitted: 1 << unix.CAP_SYS_RESOURCE}, "CAP_SYS_RESOURCE"},
 		{capabilities{effective: 1 << unix.CAP_KILL}, "effective CAP_KILL is not permitted"},
-		{capabilities{permitted: held, ambient: 1 << unix.CAP_KILL}, "can't raise ambient capability CAP_KILL"},
 	} {
 		err := c.sets.check(held)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("check(%+v) = %v, want %q", c.sets, err, c.want)
 		}
+	}
+}
+
+func TestAmbientWithoutInheritableIsLost(t *testing.T) {
+	const both = 1<<unix.CAP_CHOWN | 1<<unix.CAP_KILL
+	c := capabilities{permitted: both, inheritable: 1 << unix.CAP_CHOWN, ambient: both}
+	if lost := c.fitAmbient(); !slices.Equal(lost, []string{"CAP_KILL"}) || c.ambient != 1<<unix.CAP_CHOWN {
+		t.Errorf("lost %v, ambient %#x", lost, c.ambient)
 	}
 }

@@ -38,6 +38,9 @@ func newProcess(r *Runtime, p *specs.Process, f *facts, id string, free int) (*p
 	if err := caps.check(f.held); err != nil {
 		return nil, err
 	}
+	for _, name := range caps.fitAmbient() {
+		r.warn("can't raise ambient capability " + name + ": it is not both permitted and inheritable")
+	}
 	return &process{spec: p, keyring: "_ses." + id, caps: caps, lastCap: f.lastCap, firstFree: free}, nil
 }
 

@@ -1,0 +1,343 @@
+package runtime
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"box/pkg/terminal"
+)
+
+func TestLifecycle(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	b.save()
+	pidFile := b.bundle + "/pid"
+	b.do("create", "--pid-file", pidFile, b.id)
+	st := b.expectStatus(Created)
+	if got := textOf(t, pidFile); got != strconv.Itoa(st.Pid) {
+		t.Errorf("pid file = %q, state says %d", got, st.Pid)
+	}
+	if comm := textOf(t, fmt.Sprintf("/proc/%d/comm", st.Pid)); comm == "sleep\n" {
+		t.Error("the command runs before start")
+	}
+	b.do("start", b.id)
+	b.expectStatus(Running)
+	if comm := textOf(t, fmt.Sprintf("/proc/%d/comm", st.Pid)); comm != "sleep\n" {
+		t.Errorf("after start the process is %q, want sleep", comm)
+	}
+	if r := b.try("start", b.id); r.code == 0 || !strings.Contains(r.err, "already running") {
+		t.Errorf("second start: %+v", r)
+	}
+	if r := b.try("delete", b.id); r.code == 0 || !strings.Contains(r.err, "not stopped: running") {
+		t.Errorf("delete of a running container: %+v", r)
+	}
+	if r := b.try("create", b.id); r.code != 1 || !strings.Contains(r.err, "already exists") {
+		t.Errorf("second create: %+v", r)
+	}
+	b.do("kill", b.id, "KILL")
+	waitGone(t, st.Pid)
+	if st := b.expectStatus(Stopped); st.Pid != 0 {
+		t.Errorf("a stopped container has pid %d", st.Pid)
+	}
+	if r := b.try("kill", b.id, "TERM"); r.code == 0 || !strings.Contains(r.err, "container not running") {
+		t.Errorf("kill of a stopped container: %+v", r)
+	}
+	b.do("kill", "--all", b.id, "KILL")
+	b.do("delete", b.id)
+	if r := b.try("delete", b.id); r.code == 0 || !strings.Contains(r.err, "does not exist") {
+		t.Errorf("second delete: %+v", r)
+	}
+	b.do("delete", "--force", b.id)
+}
+
+func TestExitCodes(t *testing.T) {
+	b := newBench(t)
+	for _, c := range []struct {
+		script string
+		code   int
+	}{{"exit 0", 0}, {"exit 42", 42}, {"kill -TERM $$; exit 3", 3}, {"sh -c 'kill -KILL $$'; exit $?", 137}} {
+		b.spec.Process.Args = []string{"sh", "-c", c.script}
+		if r := b.run(); r.code != c.code || strings.Contains(r.err, "box-runtime") {
+			t.Errorf("%q: %+v, want %d", c.script, r, c.code)
+		}
+	}
+}
+
+// The words are what engines make exit codes 126 and 127 of.
+func TestCommandThatCannotBeExecuted(t *testing.T) {
+	b := newBench(t)
+	root := b.bundle + "/rootfs"
+	for name, content := range map[string]string{"etc/data": "x", "bin/orphan": "#!/no/such/interpreter\n", "bin/garbage": "\x00\x01\x02"} {
+		mode := os.FileMode(0o755)
+		if name == "etc/data" {
+			mode = 0o644
+		}
+		if err := os.WriteFile(filepath.Join(root, name), []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for command, want := range map[string]string{
+		"nope":         `exec: "nope": executable file not found in $PATH`,
+		"/no/such":     `exec: "/no/such": stat /no/such: no such file or directory`,
+		"/etc/data":    `exec: "/etc/data": permission denied`,
+		"/etc":         `exec: "/etc": permission denied`,
+		"/etc/data/x":  `exec: "/etc/data/x": stat /etc/data/x: not a directory`,
+		"/bin/orphan":  "exec /bin/orphan: no such file or directory",
+		"/bin/garbage": "exec /bin/garbage: exec format error",
+	} {
+		b.spec.Process.Args = []string{command}
+		if r := b.run(); r.code != 1 || strings.TrimSpace(r.err) != "box-runtime: "+want {
+			t.Errorf("run %s: %+v, want %q", command, r, want)
+		}
+		// Create says so too, unless only execve can know; then start does.
+		r := b.try("create", b.id)
+		if !strings.HasPrefix(want, "exec:") {
+			r = b.try("start", b.id)
+			b.do("delete", "--force", b.id)
+		}
+		if r.code != 1 || strings.TrimSpace(r.err) != "box-runtime: "+want {
+			t.Errorf("create and start %s: %+v, want %q", command, r, want)
+		}
+	}
+}
+
+func TestErrorsGoToTheLog(t *testing.T) {
+	b := newBench(t, "nope")
+	b.save()
+	log := b.bundle + "/log.json"
+	r := b.try("--log", log, "--log-format", "json", "create", b.id)
+	if r.code != 1 || r.out+r.err != "" {
+		t.Errorf("create: %+v, want silence: the streams are the container's", r)
+	}
+	lines := strings.Split(strings.TrimSpace(textOf(t, log)), "\n")
+	var last struct{ Level, Msg, Time string }
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {
+		t.Fatal(err)
+	}
+	if last.Level != "error" || last.Time == "" || last.Msg != `exec: "nope": executable file not found in $PATH` {
+		t.Errorf("last line of the log = %+v", last)
+	}
+}
+
+// What the process of the spec says is what the command finds.
+func TestProcess(t *testing.T) {
+	soft, hard, mask, score := uint64(64), uint64(128), uint32(0o27), 500
+	for name, c := range map[string]struct {
+		change func(*specs.Spec)
+		script string
+		want   string
+	}{
+		"user": {func(s *specs.Spec) {
+			s.Process.User = specs.User{UID: 1000, GID: 100, AdditionalGids: []uint32{100, 7}}
+		}, "id -u; id -g; id -G", "1000\n100\n100 7\n"},
+		"home":     {func(*specs.Spec) {}, "echo $HOME", "/\n"},
+		"cwd":      {func(s *specs.Spec) { s.Process.Cwd = "/made/for/it" }, "pwd", "/made/for/it\n"},
+		"hostname": {func(s *specs.Spec) { s.Hostname = "spot" }, "hostname", "spot\n"},
+		"rlimit": {func(s *specs.Spec) {
+			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: soft, Hard: hard}, {Type: "RLIMIT_CORE", Soft: 0, Hard: 0}}
+		}, "ulimit -Sn; ulimit -Hn; ulimit -Hc", "64\n128\n0\n"},
+		"umask":      {func(s *specs.Spec) { s.Process.User.Umask = &mask }, "umask", "0027\n"},
+		"no umask":   {func(*specs.Spec) {}, "umask", "0022\n"},
+		"oom score":  {func(s *specs.Spec) { s.Process.OOMScoreAdj = &score }, "cat /proc/self/oom_score_adj", "500\n"},
+		"sysctl":     {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "80"} }, "cat /proc/sys/net/ipv4/ip_unprivileged_port_start", "80\n"},
+		"no caps":    {func(s *specs.Spec) { s.Process.Capabilities = nil }, "while read k v; do case $k in Cap*) echo $v; esac; done < /proc/self/status", strings.Repeat("0000000000000000\n", 5)},
+		"loopback":   {func(*specs.Spec) {}, "cat /sys/class/net/lo/operstate", "unknown\n"},
+		"first":      {func(*specs.Spec) {}, "echo $$", "1\n"},
+		"session":    {func(*specs.Spec) {}, "read a b c d e sid f < /proc/self/stat; echo $sid", "1\n"},
+		"privileges": {func(s *specs.Spec) { s.Process.NoNewPrivileges = true }, "while read k v; do case $k in NoNewPrivs:) echo $v; esac; done < /proc/self/status", "1\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, "sh", "-c", c.script)
+			c.change(b.spec)
+			if r := b.run(); r.out != c.want || r.code != 0 {
+				t.Errorf("%+v, want %q", r, c.want)
+			}
+		})
+	}
+}
+
+func TestExec(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	b.spec.Process.Env = append(b.spec.Process.Env, "OWN=1")
+	b.save()
+	b.do("run", "-d", b.id)
+	defer b.do("delete", "--force", b.id)
+	for _, c := range []struct {
+		args []string
+		out  string
+		code int
+	}{
+		{[]string{b.id, "sh", "-c", "echo $OWN; exit 9"}, "1\n", 9},
+		{[]string{"-e", "OWN=2", "--env", "X=y", b.id, "sh", "-c", "echo $OWN$X"}, "2y\n", 0},
+		{[]string{"-u", "5:6", "-g", "7", "--additional-gids", "8,9", b.id, "sh", "-c", "id -u; id -g; id -G"}, "5\n6\n6 7 8 9\n", 0},
+		{[]string{"--cwd", "/bin", b.id, "sh", "-c", "pwd"}, "/bin\n", 0},
+		{[]string{b.id, "sh", "-c", "kill -9 $$"}, "", 137},
+		{[]string{b.id, "cat", "/proc/1/comm"}, "sleep\n", 0},
+		{[]string{b.id, "nope"}, "", 255},
+		{[]string{"--cwd", "/no/such", b.id, "true"}, "", 255},
+		{[]string{"-u", "root", b.id, "true"}, "", 255},
+	} {
+		r := b.try(append([]string{"exec"}, c.args...)...)
+		if r.out != c.out || r.code != c.code {
+			t.Errorf("exec %v: %+v, want %q and %d", c.args, r, c.out, c.code)
+		}
+	}
+	process := b.bundle + "/process.json"
+	text := `{"args": ["sh", "-c", "echo $A $(id -u); sleep 1000"], "env": ["PATH=/bin", "A=file"], "cwd": "/", "user": {"uid": 3, "gid": 3}}`
+	if err := os.WriteFile(process, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.do("exec", "-d", "--process", process, "--pid-file", b.bundle+"/exec.pid", b.id)
+	var pids []int
+	if err := json.Unmarshal([]byte(b.do("ps", "--format", "json", b.id)), &pids); err != nil {
+		t.Fatal(err)
+	}
+	execPid, _ := strconv.Atoi(textOf(t, b.bundle+"/exec.pid"))
+	if len(pids) < 2 || !slices.Contains(pids, execPid) {
+		t.Errorf("ps = %v, want the init and %d", pids, execPid)
+	}
+}
+
+func TestPause(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	b.save()
+	b.do("run", "-d", b.id)
+	defer b.do("delete", "--force", b.id)
+	b.do("pause", b.id)
+	b.expectStatus(Paused)
+	if r := b.try("exec", b.id, "true"); r.code != 255 || !strings.Contains(r.err, "cannot exec in a paused container") {
+		t.Errorf("exec while paused: %+v", r)
+	}
+	b.do("resume", b.id)
+	b.expectStatus(Running)
+	b.do("exec", b.id, "true")
+	b.do("pause", b.id) // delete --force must get at a frozen one
+}
+
+func TestHooks(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	log := b.bundle + "/hooks"
+	note := func(name string) []specs.Hook { // in the host's file system
+		script := "cat > " + log + "." + name + "; echo " + name + " >> " + log
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin:/usr/bin"}}}
+	}
+	b.spec.Hooks = &specs.Hooks{
+		Prestart: note("prestart"), CreateRuntime: note("createRuntime"), CreateContainer: note("createContainer"),
+		StartContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat > /tmp/start; id -u >> /tmp/start; hostname >> /tmp/start"}, Env: []string{"PATH=/bin"}}},
+		Poststart:      note("poststart"), Poststop: note("poststop"),
+	}
+	b.spec.Process.User.UID = 65534
+	b.spec.Hostname = "inside"
+	if err := os.Chmod(b.bundle+"/rootfs/tmp", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	b.save()
+	b.do("create", b.id)
+	st := b.expectStatus(Created)
+	var seen State
+	if err := json.Unmarshal([]byte(textOf(t, log+".prestart")), &seen); err != nil {
+		t.Fatal(err)
+	}
+	if seen.Pid != st.Pid || seen.ID != b.id || seen.Status != Creating || seen.Bundle != b.bundle {
+		t.Errorf("prestart saw %+v", seen)
+	}
+	b.do("start", b.id)
+	got := textOf(t, b.bundle+"/rootfs/tmp/start")
+	if !strings.Contains(got, b.id) || !strings.HasSuffix(got, "65534\ninside\n") {
+		t.Errorf("startContainer hook wrote %q: want the state, the command's user and the container's host name", got)
+	}
+	b.do("delete", "--force", b.id)
+	want := "prestart\ncreateRuntime\ncreateContainer\npoststart\npoststop\n"
+	if got := textOf(t, log); got != want {
+		t.Errorf("hooks ran in this order: %q, want %q", got, want)
+	}
+}
+
+func TestFailingHookFailsCreateAndLeavesNothing(t *testing.T) {
+	for _, name := range []string{"prestart", "createRuntime", "createContainer"} {
+		b := newBench(t, "true")
+		hooks := []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo sorry >&2; exit 5"}}}
+		switch name {
+		case "prestart":
+			b.spec.Hooks = &specs.Hooks{Prestart: hooks}
+		case "createRuntime":
+			b.spec.Hooks = &specs.Hooks{CreateRuntime: hooks}
+		default:
+			b.spec.Hooks = &specs.Hooks{CreateContainer: hooks}
+		}
+		b.save()
+		want := "error running " + name + " hook #0: /bin/sh: exit status 5, output: sorry"
+		if r := b.try("create", b.id); r.code != 1 || !strings.Contains(r.err, want) {
+			t.Errorf("%s: %+v, want %q", name, r, want)
+		}
+		if b.state() != nil {
+			t.Errorf("%s: the container exists", name)
+		}
+	}
+}
+
+// A create that hangs in a hook holds the lock; delete --force gets through.
+func TestDeleteForceEndsAHangingCreate(t *testing.T) {
+	b := newBench(t, "true")
+	fifo := b.bundle + "/reached"
+	b.spec.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{
+		Path: "/bin/sh", Args: []string{"sh", "-c", "echo > " + fifo + "; exec sleep 1000"}, Env: []string{"PATH=/bin:/usr/bin"},
+	}}}
+	b.save()
+	if err := mkfifo(fifo); err != nil {
+		t.Fatal(err)
+	}
+	create := b.command("create", b.id)
+	killGroup(create)
+	if err := create.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = textOf(t, fifo) // ends when the hook has got there
+	b.do("delete", "--force", b.id)
+	if err := create.Wait(); err == nil {
+		t.Error("create succeeded though its container was deleted")
+	}
+}
+
+func TestTerminalOverConsoleSocket(t *testing.T) {
+	b := newBench(t, "sh", "-c", "tty; ls -l /dev/console | cat")
+	b.spec.Process.Terminal = true
+	b.spec.Process.ConsoleSize = &specs.Box{Height: 33, Width: 77}
+	b.spec.Process.Args = []string{"sh", "-c", "tty; cat /dev/console"}
+	b.save()
+	if r := b.try("create", b.id); r.code != 1 || !strings.Contains(r.err, "--console-socket") {
+		t.Errorf("create without a socket: %+v", r)
+	}
+	socket := b.bundle + "/console.sock"
+	if len(socket) > 100 {
+		socket = filepath.Join(os.TempDir(), b.id[:20]+".sock")
+	}
+	l, err := terminal.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	b.do("create", "--console-socket", socket, b.id)
+	defer b.do("delete", "--force", b.id)
+	master, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	if rows, cols, err := terminal.Size(master); rows != 33 || cols != 77 {
+		t.Errorf("size = %d x %d (%v), want 33 x 77", rows, cols, err)
+	}
+	b.do("start", b.id)
+	line := make([]byte, 64)
+	n, err := master.Read(line)
+	if got := string(line[:n]); !strings.HasPrefix(got, "/dev/pts/0") {
+		t.Errorf("the command's terminal is %q (%v)", got, err)
+	}
+}
