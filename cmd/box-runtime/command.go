@@ -144,5 +144,5 @@ func program() string { return filepath.Base(os.Args[0]) }
 
 // runtime opens the state root that the global flags name.
 func (g *globals) runtime() *runtime.Runtime {
-	return &runtime.Runtime{Root: g.root, Warn: g.warn, Debug: g.debugf}
+	return &runtime.Runtime{Root: g.root, Inherited: g.inherited, Warn: g.warn, Debug: g.debugf}
 }

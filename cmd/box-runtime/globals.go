@@ -21,6 +21,7 @@ type globals struct {
 	rootless, criu         string
 	debug, systemd         bool
 	version, help, logFail bool
+	inherited              int
 }
 
 func (g *globals) flags() []flag {

@@ -14,6 +14,8 @@ import (
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+
+	"box/pkg/runtime"
 )
 
 // version is the release; the build sets it with -ldflags -X.
@@ -25,17 +27,18 @@ func run(args []string) int {
 	// The longest-lived verb holds a few hundred kilobytes, most end within two
 	// milliseconds: a collection would only ever be paid, never earn.
 	debug.SetGCPercent(-1)
-	hideInherited()
-	g := &globals{root: defaultRoot, logFormat: "text"}
+	g := &globals{root: defaultRoot, logFormat: "text", inherited: hideInherited()}
 	err := dispatch(context.Background(), g, args[1:])
 	return g.finish(err)
 }
 
 // hideInherited marks every descriptor above stdio close-on-exec: what the caller
 // left open must not reach a container or a hook (CVE-2024-21626). Those that
-// --preserve-fds names are handed over one by one.
-func hideInherited() {
+// --preserve-fds names are handed over one by one; it returns how many there are.
+func hideInherited() int {
+	n := runtime.CountInherited()
 	_ = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	return n
 }
 
 // exitStatus is an error that ends the program with a status and no message: the

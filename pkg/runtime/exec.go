@@ -214,7 +214,7 @@ func parseID(flag, s string) (uint32, error) {
 // assemble makes the plan: into the namespaces, then the same last third as create.
 func (j *joining) assemble(r *Runtime) error {
 	var err error
-	if j.fds, err = newDescriptors(j.opts.PreserveFDs); err != nil {
+	if j.fds, err = r.newDescriptors(j.opts.PreserveFDs); err != nil {
 		return err
 	}
 	if j.permit, err = j.fds.openPermit(); err != nil {

@@ -29,14 +29,29 @@ type descriptors struct {
 // firstPreserved is the descriptor after stdio, as with systemd's LISTEN_FDS.
 const firstPreserved = 3
 
+// CountInherited returns how many descriptors the caller has left open to us, from 3
+// on without a gap. It is for the very beginning of a program, and tells them from
+// those that the Go runtime has opened already by their not being close-on-exec: who
+// is, would not have come through our own execve.
+func CountInherited() int {
+	n := 0
+	for {
+		flags, err := unix.FcntlInt(uintptr(firstPreserved+n), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC != 0 {
+			return n
+		}
+		n++
+	}
+}
+
 // newDescriptors lays out stdio and the preserved descriptors, and makes room for
 // the report pipe, which launch puts there itself.
-func newDescriptors(preserve int) (*descriptors, error) {
+func (r *Runtime) newDescriptors(preserve int) (*descriptors, error) {
+	if preserve > r.Inherited {
+		return nil, errdefs.New(errdefs.ErrInvalid, "preserve descriptor %d: the caller has not opened it", firstPreserved+r.Inherited)
+	}
 	d := &descriptors{files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
 	for n := firstPreserved; n < firstPreserved+preserve; n++ {
-		if _, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err != nil {
-			return nil, errdefs.New(errdefs.ErrInvalid, "preserve descriptor %d: %w", n, err)
-		}
 		d.files = append(d.files, os.NewFile(uintptr(n), "preserved descriptor "+strconv.Itoa(n)))
 	}
 	d.free = len(d.files)

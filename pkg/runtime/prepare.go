@@ -33,7 +33,7 @@ func (c *creation) blueprint() (*blueprint, error) {
 	if err != nil {
 		return nil, err
 	}
-	if bp.fds, err = newDescriptors(c.opts.PreserveFDs + c.facts.listen); err != nil {
+	if bp.fds, err = c.rt.newDescriptors(c.opts.PreserveFDs + c.facts.listen); err != nil {
 		return nil, err
 	}
 	c.fds, bp.wait = bp.fds, c.wait

@@ -70,6 +70,9 @@ const (
 // Runtime is a state root: a directory with one directory for each container.
 type Runtime struct {
 	Root string // made on first use, mode 0700
+	// Inherited is how many descriptors from 3 on are the caller's, and thus may be
+	// passed on (CountInherited). Ours must never be.
+	Inherited int
 	// Warn takes what is worth a line in the log but stops nothing; nil drops it.
 	Warn func(text string)
 	// Debug takes what --debug shows; nil drops it.
