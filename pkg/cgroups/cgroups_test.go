@@ -191,7 +191,7 @@ func fakeHierarchy(t *testing.T, files map[string]string) *Cgroup {
 func TestApplyEnablesAndWrites(t *testing.T) {
 	c := fakeHierarchy(t, map[string]string{
 		"cgroup.controllers": "cpu io memory pids\n", "cgroup.subtree_control": "cpu memory pids\n",
-		"box/cgroup.controllers": "cpu memory pids\n", "box/cgroup.subtree_control": "",
+		"box/cgroup.controllers": "cpu memory pids\n", "box/cgroup.subtree_control": "", "box/cgroup.procs": "",
 		"box/id/memory.max": "", "box/id/pids.max": "",
 	})
 	r := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(4096)), Swap: ptr(int64(4096))}, Pids: &specs.LinuxPids{Limit: ptr(int64(-1))}}

@@ -185,7 +185,7 @@ func handDown(dir, name string, wanted []string, missing map[string]string) []st
 	for _, w := range wanted {
 		// One by one: of several in one write none is switched on if one cannot.
 		if !slices.Contains(on, w) {
-			if err := writeFile(file, "+"+w); err != nil {
+			if err := switchOn(dir, name, w); err != nil {
 				missing[w] = "the cgroup " + name + " cannot hand down the controller " + w + ": " + rootCause(err)
 				continue
 			}
@@ -193,6 +193,22 @@ func handDown(dir, name string, wanted []string, missing map[string]string) []st
 		have = append(have, w)
 	}
 	return have
+}
+
+// switchOn switches one controller on. A group that has processes hands down
+// none, except for the root: the kernel refuses most with EBUSY, but cpu, cpuset
+// and pids would make it a threaded group, and those below it unusable.
+func switchOn(dir, name, controller string) error {
+	if name != "/" {
+		procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err != nil {
+			return err
+		}
+		if len(procs) > 0 {
+			return errors.New("it has processes of its own")
+		}
+	}
+	return writeFile(filepath.Join(dir, "cgroup.subtree_control"), "+"+controller)
 }
 
 // rootCause is the innermost text of an error, without path and value.

@@ -111,11 +111,13 @@ func sleeper(t *testing.T, c *Cgroup) *exec.Cmd {
 
 func TestKillAndRemove(t *testing.T) {
 	c := newGroup(t)
+	// In this order: a group that hands down controllers takes no processes.
+	first := sleeper(t, c)
 	below := &Cgroup{c.root, c.path + "/a/b"}
 	if err := below.Create(); err != nil {
 		t.Fatal(err)
 	}
-	first, second := sleeper(t, c), sleeper(t, below)
+	second := sleeper(t, below)
 	want := []int{first.Process.Pid, second.Process.Pid}
 	slices.Sort(want)
 	if have, err := c.Procs(); err != nil || !slices.Equal(have, want) {
@@ -314,8 +316,28 @@ func TestApplyForReal(t *testing.T) {
 			}
 		})
 	}
+	t.Run("below processes", func(t *testing.T) { refusedBelowProcesses(t, c, offered) })
 	r := specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares}, Pids: &specs.LinuxPids{Limit: &podman}}
 	if notes, err := c.Apply(&r); err != nil {
 		t.Errorf("what engines write without being asked: %v (%v)", err, notes)
+	}
+}
+
+// refusedBelowProcesses: a group with processes cannot hand controllers down to
+// those below it, which is the kernel's rule and has to be said.
+func refusedBelowProcesses(t *testing.T, c *Cgroup, offered []string) {
+	t.Helper()
+	if !slices.Contains(offered, "memory") {
+		t.Skip("the unified hierarchy of this host has no memory controller")
+	}
+	sleeper(t, c)
+	below := &Cgroup{c.root, c.path + "/below"}
+	if err := below.Create(); err != nil {
+		t.Fatal(err)
+	}
+	limit := int64(1 << 20)
+	_, err := below.Apply(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}})
+	if !errors.Is(err, errdefs.ErrUnsupported) || !strings.Contains(err.Error(), "the cgroup "+c.path+" cannot hand down the controller memory: it has processes of its own") {
+		t.Errorf("have %v", err)
 	}
 }
