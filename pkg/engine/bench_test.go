@@ -29,3 +29,20 @@ func BenchmarkRun(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCreate is the part of a run that is done in box's own process.
+func BenchmarkCreate(b *testing.B) {
+	f := newFixture(b)
+	for b.Loop() {
+		o := CreateOptions{Image: f.image, Cmd: []string{"true"}, Network: NetworkNone, AutoRemove: true}
+		r, err := f.Create(b.Context(), o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := f.Remove(b.Context(), r.ID, RemoveOptions{}); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

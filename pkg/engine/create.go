@@ -11,7 +11,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"box/internal/atomicfile"
 	"box/pkg/image"
 	"box/pkg/network"
 	"box/pkg/overlay"
@@ -130,24 +129,18 @@ func (e *Engine) prepareRoot(ctx context.Context, id string, img *image.Image) (
 	return ov, err
 }
 
-// writeFiles writes what is mounted over files in the container's /etc. The
-// monitor writes hosts again when the address is known.
+// writeFiles writes what is mounted over files in the container's /etc; hosts
+// is the monitor's, which knows the address. Nothing is replaced here and the
+// directory counts only when the record is in it, so plain writes do.
 func (e *Engine) writeFiles(r *record.Record) error {
 	resolv, err := resolvConf(r.Host.NetworkMode)
 	if err != nil {
 		return err
 	}
 	dir := e.records.Dir(r.ID)
-	for name, content := range map[string][]byte{
-		record.ResolvFile:   resolv,
-		record.HostnameFile: []byte(r.Config.Hostname + "\n"),
-		record.HostsFile:    nil,
-	} {
-		if err := atomicfile.WriteVolatile(filepath.Join(dir, name), content, 0o644); err != nil {
-			return fmt.Errorf("write container file: %w", err)
-		}
-	}
-	return nil
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, record.ResolvFile), resolv, 0o644),
+		os.WriteFile(filepath.Join(dir, record.HostnameFile), []byte(r.Config.Hostname+"\n"), 0o644))
 }
 
 // resolvConf is the host's, made fit for a container on the bridge; on the
@@ -189,7 +182,7 @@ func (e *Engine) writeConfig(r *record.Record, user specs.User) error {
 	if err != nil {
 		return fmt.Errorf("encode config.json: %w", err)
 	}
-	return atomicfile.WriteVolatile(filepath.Join(e.records.Dir(r.ID), record.ConfigFile), data, 0o600)
+	return os.WriteFile(filepath.Join(e.records.Dir(r.ID), record.ConfigFile), data, 0o600)
 }
 
 // specMounts lists the mounts beside the default ones.

@@ -58,7 +58,10 @@ type monitor struct {
 	failed  bool                          // the start did not succeed
 	streams streams
 	server  *server
-	network *network.Manager // nil without the bridge
+
+	network  *network.Manager            // nil without the bridge
+	detach   func(context.Context) error // nil until attached
+	detached chan error                  // its result, during teardown
 }
 
 func open(args []string) (*monitor, *record.Conn, error) {
@@ -76,7 +79,7 @@ func open(args []string) (*monitor, *record.Conn, error) {
 	unix.CloseOnExec(connFD)
 	unix.CloseOnExec(lockFD)
 	lockFile := os.NewFile(lockFD, "container lock")
-	m := &monitor{id: args[4], store: store, lock: store.Inherited(args[4], lockFile)}
+	m := &monitor{id: args[4], store: store, lock: store.Inherited(args[4], lockFile), detached: make(chan error, 1)}
 	// From here on, mounts of ours stay ours, while the host's still arrive.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return nil, nil, fmt.Errorf("make mounts private: %w", err)

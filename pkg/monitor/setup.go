@@ -23,9 +23,13 @@ import (
 // later registers what takes back the step just done.
 func (m *monitor) later(f func(context.Context) error) { m.undo = append(m.undo, f) }
 
-// teardown undoes setup backwards, going on after errors.
+// teardown undoes setup backwards, going on after errors. The network is
+// detached meanwhile: both wait for the kernel most of the time.
 func (m *monitor) teardown(ctx context.Context) error {
 	var errs []error
+	if m.detach != nil {
+		go func() { m.detached <- m.detach(ctx) }()
+	}
 	for i := len(m.undo) - 1; i >= 0; i-- {
 		errs = append(errs, m.undo[i](ctx))
 	}
@@ -33,11 +37,18 @@ func (m *monitor) teardown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// setup does what must be there before the runtime starts.
+// setup does what must be there before the runtime starts. The root is mounted
+// while the network is made.
 func (m *monitor) setup(ctx context.Context) error {
-	if err := m.mountRoot(); err != nil {
-		return err
-	}
+	mounted := make(chan error, 1)
+	go func() { mounted <- m.mountRoot() }()
+	err := m.setupNetwork(ctx)
+	// First in line to be undone last, whatever the network has registered.
+	m.undo = append([]func(context.Context) error{m.unmountRoot}, m.undo...)
+	return errors.Join(<-mounted, err)
+}
+
+func (m *monitor) setupNetwork(ctx context.Context) error {
 	switch m.record.Host.NetworkMode {
 	case "bridge":
 		return m.attachNetwork(ctx)
@@ -63,17 +74,21 @@ func (m *monitor) mountRoot() error {
 	if err != nil {
 		return err
 	}
-	target := filepath.Join(m.store.Dir(m.id), record.RootfsDir)
-	if err := active.Mount(target); err != nil {
+	if err := active.Mount(m.rootfs()); err != nil {
 		return err
 	}
-	m.later(func(context.Context) error {
-		if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-			return fmt.Errorf("unmount %s: %w", target, err)
-		}
-		return nil
-	})
-	return makeWorkingDir(target, m.record.Config.WorkingDir)
+	return makeWorkingDir(m.rootfs(), m.record.Config.WorkingDir)
+}
+
+func (m *monitor) rootfs() string { return filepath.Join(m.store.Dir(m.id), record.RootfsDir) }
+
+// unmountRoot also serves when mountRoot has not come to the mount.
+func (m *monitor) unmountRoot(context.Context) error {
+	err := unix.Unmount(m.rootfs(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: not a mount point
+		return fmt.Errorf("unmount %s: %w", m.rootfs(), err)
+	}
+	return nil
 }
 
 // makeWorkingDir makes the directory inside the root, whatever links the image
@@ -131,7 +146,8 @@ func (m *monitor) attachNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.later(func(ctx context.Context) error { return manager.Detach(ctx, m.id) })
+	m.detach = func(ctx context.Context) error { return manager.Detach(ctx, m.id) }
+	m.later(func(context.Context) error { return <-m.detached })
 	m.record.Network = recordNetwork(lease, reserved.Ports())
 	return m.writeHosts(network.Hosts(m.record.Config.Hostname, lease.IP, m.extraHosts(lease.Gateway)))
 }
