@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -190,6 +191,58 @@ func TestResolveStaysInside(t *testing.T) {
 	} {
 		if got := missing(int(dir.Fd()), dest); got != want && (dest != "/loop/x" || got != "") {
 			t.Errorf("missing(%s) = %q, want %q", dest, got, want)
+		}
+	}
+}
+
+// TestFileModeForms: engines write fileMode as permissions, as mode_t with its type,
+// or as Go's bits.
+func TestFileModeForms(t *testing.T) {
+	for mode, want := range map[os.FileMode]uint32{
+		0o640: 0o640, 0o020666: 0o666, 0o4755: 0o4755, 0o755 | os.ModeSetuid: 0o4755, 0o777 | os.ModeSticky: 0o1777, os.ModeDevice | os.ModeCharDevice | 0o600: 0o600,
+	} {
+		if got := fileMode(mode); got != want {
+			t.Errorf("fileMode(%#o) = %#o, want %#o", uint32(mode), got, want)
+		}
+	}
+}
+
+// TestHostCgroups: without a cgroup namespace the container sees the host's hierarchy,
+// and with ids of its own only to read (CVE-2023-25809).
+func TestHostCgroups(t *testing.T) {
+	m := specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"rw", "nsdelegate"}}
+	for _, c := range []struct {
+		namespaces []specs.LinuxNamespaceType
+		kind       string
+		readonly   bool
+	}{
+		{[]specs.LinuxNamespaceType{specs.CgroupNamespace}, "cgroup2", false},
+		{nil, "", false},
+		{[]specs.LinuxNamespaceType{specs.UserNamespace}, "", true},
+		{[]specs.LinuxNamespaceType{specs.UserNamespace, specs.CgroupNamespace}, "cgroup2", false},
+	} {
+		s := &specs.Spec{Root: &specs.Root{}, Mounts: []specs.Mount{m}, Linux: &specs.Linux{
+			Namespaces:  []specs.LinuxNamespace{{Type: specs.MountNamespace}},
+			UIDMappings: []specs.LinuxIDMapping{{Size: 1}},
+			GIDMappings: []specs.LinuxIDMapping{{Size: 1}},
+		}}
+		for _, n := range c.namespaces {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: n})
+		}
+		if !slices.Contains(c.namespaces, specs.UserNamespace) {
+			s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
+		}
+		set, err := namespaces.From(s.Linux)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := New(s, set, facts(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := r.mounts[0]
+		if got.kind != c.kind || got.bind != (c.kind == "") || (got.set&unix.MOUNT_ATTR_RDONLY != 0) != c.readonly {
+			t.Errorf("%v: mount %+v, want kind %q, read-only %t", c.namespaces, got, c.kind, c.readonly)
 		}
 	}
 }
