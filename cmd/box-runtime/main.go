@@ -7,6 +7,13 @@
 // purpose; flags are parsed by hand (flags.go) and nothing heavy is linked in.
 package main
 
+// The Go runtime would read its own cgroup's CPU limit at start, through mountinfo,
+// and again all the time; on a host with a thousand mounts that takes longer than a
+// container's start, and we are gone before it matters.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 import (
 	"context"
 	"errors"
