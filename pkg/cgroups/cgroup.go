@@ -134,13 +134,13 @@ func (c *Cgroup) Procs() ([]int, error) {
 
 // appendProcs reads one cgroup.procs.
 func appendProcs(pids []int, file string) ([]int, error) {
-	data, err := os.ReadFile(file)
+	data, err := readFile(file)
 	if gone(err) || errors.Is(err, unix.EOPNOTSUPP) {
 		// Threaded groups do not list processes; those of their threads are
 		// listed above them.
 		return pids, nil
 	}
-	for line := range strings.FieldsSeq(string(data)) {
+	for line := range strings.FieldsSeq(data) {
 		pid, err := strconv.Atoi(line)
 		if err != nil {
 			return nil, errdefs.New(errdefs.ErrCorrupt, "read %s: %w", file, err)
@@ -173,13 +173,39 @@ func (c *Cgroup) OOMKills() (uint64, error) {
 
 // read returns the content of an interface file.
 func (c *Cgroup) read(file string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(c.Dir(), file))
-	return string(data), err
+	return readFile(filepath.Join(c.Dir(), file))
 }
 
 // write writes a value to an interface file in one write(2), as the kernel wants.
 func (c *Cgroup) write(file, value string) error {
 	return writeFile(filepath.Join(c.Dir(), file), value)
+}
+
+// readFile reads an interface file. It does so without os.ReadFile, which would
+// start Go's poller and register every file with it, for files that are always
+// ready: half of the system calls of setting up a group.
+func readFile(name string) (string, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	data := make([]byte, 0, 1024)
+	for {
+		n, err := unix.Read(fd, data[len(data):cap(data)])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return "", &os.PathError{Op: "read", Path: name, Err: err}
+		}
+		if n == 0 {
+			return string(data), nil
+		}
+		if data = data[:len(data)+n]; len(data) == cap(data) {
+			data = append(data, 0)[:len(data)]
+		}
+	}
 }
 
 // writeFile writes to a file that must exist: cgroup directories hold no others,

@@ -235,7 +235,7 @@ func TestApplyRefusesWhatIsMissing(t *testing.T) {
 		}
 	}
 	notes, err := c.Apply(&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: ptr(uint64(1024))}})
-	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "cpu.weight not set to 100") {
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "cpu.weight not set to 100, which asks for nothing") {
 		t.Errorf("%q, %v", notes, err)
 	}
 }

@@ -60,11 +60,11 @@ func (c *Cgroup) setFrozen(ctx context.Context, value string, want uint64) error
 // group above it.
 func (c *Cgroup) Frozen() (bool, error) {
 	for dir := c.path; dir != "/"; dir = filepath.Dir(dir) {
-		data, err := os.ReadFile(filepath.Join(c.root, dir, "cgroup.freeze"))
+		data, err := readFile(filepath.Join(c.root, dir, "cgroup.freeze"))
 		if err != nil {
 			return false, err
 		}
-		if strings.TrimSpace(string(data)) == "1" {
+		if strings.TrimSpace(data) == "1" {
 			return true, nil
 		}
 	}

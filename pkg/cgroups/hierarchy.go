@@ -52,11 +52,11 @@ func findMount(r io.Reader) string {
 
 // ownGroup returns the group of the calling process, "/" if it is in none.
 func ownGroup() (string, error) {
-	data, err := os.ReadFile("/proc/self/cgroup")
+	data, err := readFile("/proc/self/cgroup")
 	if err != nil {
 		return "", err
 	}
-	for line := range strings.Lines(string(data)) {
+	for line := range strings.Lines(data) {
 		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
 			return p, nil
 		}

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
 )
@@ -34,7 +34,7 @@ type limit struct {
 //
 // It does not touch device rules; see SetDevices.
 func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []string, err error) {
-	limits, err := plan(r, c.traits())
+	limits, err := plan(r, c.traits(r))
 	if err != nil || len(limits) == 0 {
 		return nil, err
 	}
@@ -46,21 +46,44 @@ func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []string, err error) {
 		return nil, err
 	}
 	for _, l := range limits {
-		why := missing[l.controller]
-		if why == "" {
-			why, err = c.set(l)
+		lack, lacking := missing[l.controller]
+		if !lacking {
+			lack, lacking, err = c.set(l)
 		}
 		switch {
 		case err != nil:
 			return notes, err
-		case why == "":
+		case !lacking:
 		case l.silent:
-			notes = append(notes, fmt.Sprintf("linux.resources.%s: %s not set to %s: %s", l.field, l.file, l.value, why))
+			notes = append(notes, fmt.Sprintf("linux.resources.%s: %s not set to %s, which asks for nothing", l.field, l.file, l.value))
 		default:
-			return notes, c.refuse(l, why)
+			return notes, c.refuse(l, lack.explain())
 		}
 	}
 	return notes, nil
+}
+
+// lack is the reason why a limit cannot be set. It is put into words only if that
+// turns out to matter: most limits that cannot be set ask for nothing.
+type lack struct {
+	controller string
+	group      string // that does not hand the controller down, or does not have it
+	file       string // that the kernel does not have
+	cause      error  // why the group does not hand it down
+}
+
+func (l lack) explain() string {
+	switch {
+	case l.file != "":
+		return "this kernel has no " + l.file
+	case l.cause != nil:
+		return "the cgroup " + l.group + " cannot hand down the controller " + l.controller + ": " + rootCause(l.cause)
+	case l.group != "/":
+		return "the cgroup " + l.group + " does not have the controller " + l.controller
+	}
+	// If it cannot be read, the answer is the general one.
+	data, _ := readFile("/proc/self/cgroup")
+	return whyMissing(l.controller, data)
 }
 
 // refuse is the error for a limit that cannot be had here.
@@ -69,20 +92,17 @@ func (c *Cgroup) refuse(l limit, why string) error {
 	return errdefs.WithHint(err, "Limits need cgroup v2 with the %s controller; on a systemd host boot with systemd.unified_cgroup_hierarchy=1, or leave this limit out.", l.controller)
 }
 
-// set writes one limit. A file that the kernel does not have is a reason, not an
+// set writes one limit. A file that the kernel does not have is a lack, not an
 // error, so that silent limits may pass.
-func (c *Cgroup) set(l limit) (why string, err error) {
+func (c *Cgroup) set(l limit) (why lack, lacking bool, err error) {
 	err = c.write(l.file, l.value)
 	if errors.Is(err, fs.ErrNotExist) {
-		if l.optional {
-			return "", nil
-		}
-		return "this kernel has no " + l.file, nil
+		return lack{file: l.file}, !l.optional, nil
 	}
 	if err != nil {
 		err = fmt.Errorf("linux.resources.%s: %w", l.field, err)
 	}
-	return "", err
+	return lack{}, false, err
 }
 
 // checkUsage carries out checkBeforeUpdate: lowering the limit below what is in
@@ -119,31 +139,34 @@ type traits struct {
 	bfq bool // io.bfq.weight exists: the BFQ scheduler is there
 }
 
-func (c *Cgroup) traits() traits {
-	_, err := os.Lstat(filepath.Join(c.Dir(), "io.bfq.weight"))
-	return traits{bfq: err == nil}
+func (c *Cgroup) traits(r *specs.LinuxResources) traits {
+	if r.BlockIO == nil {
+		return traits{}
+	}
+	return traits{bfq: unix.Access(filepath.Join(c.Dir(), "io.bfq.weight"), unix.F_OK) == nil}
 }
 
 // enable switches controllers on for the group: each group above it has to hand
-// them down in its cgroup.subtree_control. It returns the reasons for those that
-// cannot be had. The error is for reading only.
-func (c *Cgroup) enable(names []string) (missing map[string]string, err error) {
-	missing = map[string]string{}
+// them down in its cgroup.subtree_control. It returns what stands in the way of
+// those that cannot be had. The error is for reading only.
+func (c *Cgroup) enable(names []string) (missing map[string]lack, err error) {
+	missing = map[string]lack{}
 	wanted := slices.Clone(names)
-	for _, dir := range ancestors(c.path) {
-		data, err := os.ReadFile(filepath.Join(c.root, dir, "cgroup.controllers"))
+	for _, group := range ancestors(c.path) {
+		dir := filepath.Join(c.root, group)
+		data, err := readFile(filepath.Join(dir, "cgroup.controllers"))
 		if err != nil {
 			return nil, err
 		}
-		offered := strings.Fields(string(data))
+		offered := strings.Fields(data)
 		wanted = slices.DeleteFunc(wanted, func(name string) bool {
 			if slices.Contains(offered, name) {
 				return false
 			}
-			missing[name] = absence(name, dir)
+			missing[name] = lack{controller: name, group: group}
 			return true
 		})
-		wanted = handDown(filepath.Join(c.root, dir), dir, wanted, missing)
+		wanted = handDown(dir, group, wanted, missing)
 		if len(wanted) == 0 {
 			break
 		}
@@ -162,31 +185,20 @@ func ancestors(p string) []string {
 	return list
 }
 
-// absence explains why a group is not offered a controller.
-func absence(controller, dir string) string {
-	if dir != "/" {
-		return "the cgroup " + dir + " does not have the controller " + controller
-	}
-	// If it cannot be read, the answer is the general one.
-	data, _ := os.ReadFile("/proc/self/cgroup")
-	return whyMissing(controller, string(data))
-}
-
-// handDown switches controllers on in one group. It returns those that are on,
-// and notes the reason for the others.
-func handDown(dir, name string, wanted []string, missing map[string]string) []string {
+// handDown switches controllers on in one group, whose directory is dir. It
+// returns those that are on, and notes what stands in the way of the others.
+func handDown(dir, group string, wanted []string, missing map[string]lack) []string {
 	if len(wanted) == 0 {
 		return nil
 	}
-	file := filepath.Join(dir, "cgroup.subtree_control")
-	data, _ := os.ReadFile(file) // unreadable as empty: the write says why
-	on := strings.Fields(string(data))
+	data, _ := readFile(filepath.Join(dir, "cgroup.subtree_control")) // unreadable as empty: the write says why
+	on := strings.Fields(data)
 	var have []string
 	for _, w := range wanted {
 		// One by one: of several in one write none is switched on if one cannot.
 		if !slices.Contains(on, w) {
-			if err := switchOn(dir, name, w); err != nil {
-				missing[w] = "the cgroup " + name + " cannot hand down the controller " + w + ": " + rootCause(err)
+			if err := switchOn(dir, group, w); err != nil {
+				missing[w] = lack{controller: w, group: group, cause: err}
 				continue
 			}
 		}
@@ -198,13 +210,13 @@ func handDown(dir, name string, wanted []string, missing map[string]string) []st
 // switchOn switches one controller on. A group that has processes hands down
 // none, except for the root: the kernel refuses most with EBUSY, but cpu, cpuset
 // and pids would make it a threaded group, and those below it unusable.
-func switchOn(dir, name, controller string) error {
-	if name != "/" {
-		procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+func switchOn(dir, group, controller string) error {
+	if group != "/" {
+		procs, err := readFile(filepath.Join(dir, "cgroup.procs"))
 		if err != nil {
 			return err
 		}
-		if len(procs) > 0 {
+		if procs != "" {
 			return errors.New("it has processes of its own")
 		}
 	}
