@@ -1,0 +1,192 @@
+package runtime
+
+import (
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/pkg/launch"
+	"box/pkg/namespaces"
+	"box/pkg/rootfs"
+	"box/pkg/spec/gen"
+)
+
+var update = flag.Bool("update", false, "write the golden files instead of comparing")
+
+// goldenFacts are a host: one that holds every capability there is.
+var goldenFacts = facts{held: 1<<(unix.CAP_LAST_CAP+1) - 1, lastCap: unix.CAP_LAST_CAP}
+
+// planOf assembles the plan of a spec on an imagined host where no mount point is
+// missing. Nothing of the real one is looked at.
+func planOf(t *testing.T, s *specs.Spec) *assembly {
+	t.Helper()
+	set, err := namespaces.From(s.Linux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := rootfs.Facts{Root: "/bundle/rootfs", Cgroup2: "/sys/fs/cgroup", Kcore: true}
+	look.Mounts = make([]rootfs.MountFacts, len(s.Mounts))
+	f := goldenFacts
+	bp, err := design(&Runtime{}, "c1", s, set, look, &f, append(s.Process.Env, "HOME=/root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bp.lay()
+	if s.Process.Terminal {
+		bp.tty = &console{fd: bp.fds.give(nil), rows: 24, cols: 80}
+	}
+	b, err := bp.plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// The golden files are what `box-runtime plan` prints. A change in them is a change
+// in what a container is made by: read it as you would read code.
+func TestGoldenPlans(t *testing.T) {
+	for name, change := range map[string]func(*specs.Spec){
+		"default": func(*specs.Spec) {},
+		"full": func(s *specs.Spec) {
+			mask := uint32(0o77)
+			s.Process.User = specs.User{UID: 1000, GID: 100, AdditionalGids: []uint32{100, 7}, Umask: &mask}
+			s.Process.Cwd, s.Process.NoNewPrivileges = "/srv/app", false
+			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 64, Hard: 128}}
+			s.Process.Capabilities.Ambient = []string{"CAP_KILL"}
+			s.Process.Capabilities.Inheritable = []string{"CAP_KILL"}
+			s.Process.Args = []string{"/srv/app/serve", "--port", "80"}
+			s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true"}}}
+			s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "0"}
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{
+				{Names: []string{"swapon"}, Action: specs.ActErrno},
+			}}
+			for i, ns := range s.Linux.Namespaces {
+				if ns.Type == specs.NetworkNamespace {
+					s.Linux.Namespaces[i].Path = "/run/netns/n1"
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := gen.Runtime()
+			change(s)
+			compareGolden(t, "testdata/plan-"+name+".golden", planOf(t, s).plan.String())
+		})
+	}
+}
+
+func compareGolden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), fs.ModePerm); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got == string(want) {
+		return
+	}
+	g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	for i := range min(len(g), len(w)) {
+		if g[i] != w[i] {
+			t.Fatalf("%s differs in line %d:\n got %s\nwant %s\n(run with -update if that is meant)", path, i+1, g[i], w[i])
+		}
+	}
+	t.Fatalf("%s has %d lines, the plan %d", path, len(w), len(g))
+}
+
+// positions returns where each name first stands in the plan.
+func positions(t *testing.T, p *launch.Plan, names ...string) []int {
+	t.Helper()
+	var at []int
+	for _, name := range names {
+		found := -1
+		for i, s := range p.Steps() {
+			if strings.HasPrefix(s.Name, name) {
+				found = i
+				break
+			}
+		}
+		if found < 0 {
+			t.Fatalf("no step %q", name)
+		}
+		at = append(at, found)
+	}
+	return at
+}
+
+// The order is what makes a container safe; this says so in words, where the golden
+// files only say that it has not changed.
+func TestOrderOfSteps(t *testing.T) {
+	s := gen.Runtime()
+	s.Process.NoNewPrivileges = false
+	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow}
+	s.Hooks = &specs.Hooks{Prestart: []specs.Hook{{Path: "/bin/true"}}} //nolint:staticcheck // SA1019: still called by dockerd
+	inOrder := func(names ...string) {
+		t.Helper()
+		at := positions(t, planOf(t, s).plan, names...)
+		for i := 1; i < len(at); i++ {
+			if at[i] <= at[i-1] {
+				t.Errorf("%q (step %d) comes before %q (step %d)", names[i], at[i], names[i-1], at[i-1])
+			}
+		}
+	}
+	inOrder("become untraceable", "mount proc", markHooks, "wait for the parent", "pivot root",
+		"enter working directory", "close descriptors", "load the seccomp filter", "drop CAP_CHOWN", "become group",
+		"become user", "set capabilities", "look for", "set the umask", markReady, "wait for start", "execute")
+	s.Process.NoNewPrivileges = true
+	inOrder("set capabilities", "set no_new_privs", "load the seccomp filter", markReady)
+}
+
+// Every step explains itself, and every plan compiles for both machines.
+func TestPlansAreWhole(t *testing.T) {
+	s := gen.Runtime()
+	s.Process.Terminal = true
+	p := planOf(t, s).plan
+	for i, step := range p.Steps() {
+		if step.Name == "" {
+			t.Errorf("step %d has no name", i)
+		}
+	}
+	for _, arch := range []launch.Arch{"amd64", "arm64"} {
+		if _, err := launch.Compile(p, arch); err != nil {
+			t.Errorf("%s: %v", arch, err)
+		}
+	}
+}
+
+func TestMountOptionsOfFeaturesAreUnderstood(t *testing.T) {
+	for _, option := range mountOptions {
+		s := gen.Runtime()
+		s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: "/src", Destination: "/dst", Options: []string{"bind", option}})
+		_ = planOf(t, s)
+	}
+}
+
+func TestSysctlPath(t *testing.T) {
+	for name, want := range map[string]string{
+		"net.ipv4.ip_forward":             "sys/net/ipv4/ip_forward",
+		"net/ipv4/ip_forward":             "sys/net/ipv4/ip_forward",
+		"net.ipv4.conf.eth0/1.forwarding": "sys/net/ipv4/conf/eth0.1/forwarding",
+		"net/ipv4/conf/eth0.1/forwarding": "sys/net/ipv4/conf/eth0.1/forwarding",
+		"kernel.shmmax":                   "sys/kernel/shmmax",
+	} {
+		if got := sysctlPath(name); got != want {
+			t.Errorf("sysctlPath(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
