@@ -65,10 +65,6 @@ func (silent) Done(string, string)  {}
 // shortID is how a blob is called in progress reports.
 func shortID(d digest.Digest) string { return d.Encoded()[:12] }
 
-// base is the transport to an endpoint before authentication: guarded, and
-// retried where the network, not the answer, is at fault.
-func base(e endpoint) http.RoundTripper { return transport.NewRetry(newGuard(e)) }
-
 // registryOf is the endpoint in go-containerregistry's words.
 func registryOf(e endpoint) (name.Registry, error) {
 	var opts []name.Option
@@ -87,7 +83,11 @@ type session struct {
 	endpoint
 	scheme string
 	http   *http.Client
+	guard  *guard
 }
+
+// close gives up the connections that are kept for the next request.
+func (s *session) close() { s.guard.inner.CloseIdleConnections() }
 
 // open shakes hands with an endpoint for one repository.
 func (c *Client) open(ctx context.Context, e endpoint, actions string) (*session, error) {
@@ -104,11 +104,14 @@ func openAs(ctx context.Context, e endpoint, auth authn.Authenticator, scopes []
 	if err != nil {
 		return nil, err
 	}
-	rt, err := transport.NewWithContext(ctx, reg, auth, base(e), scopes)
+	g := newGuard(e)
+	// Retried is what the network, not the answer, has spoilt.
+	rt, err := transport.NewWithContext(ctx, reg, auth, transport.NewRetry(g), scopes)
 	if err != nil {
+		g.inner.CloseIdleConnections()
 		return nil, explain(e, err)
 	}
-	return &session{endpoint: e, scheme: reg.Scheme(), http: &http.Client{Transport: rt}}, nil
+	return &session{endpoint: e, scheme: reg.Scheme(), http: &http.Client{Transport: rt}, guard: g}, nil
 }
 
 // get asks for something of the repository. The transport below puts the right
@@ -199,6 +202,7 @@ func ping(ctx context.Context, e endpoint, auth authn.Authenticator) error {
 	if err != nil {
 		return err
 	}
+	defer s.close()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s://%s/v2/", s.scheme, s.host), nil)
 	if err != nil {
 		return fmt.Errorf("registry %s: %w", e.host, err)
@@ -240,5 +244,5 @@ func (c *Client) loginEndpoint(host string) (endpoint, string, error) {
 	if _, err := registryOf(e); err != nil {
 		return endpoint{}, host, err
 	}
-	return e, host, nil
+	return e, e.host, nil // pull and push look credentials up by this name
 }

@@ -37,10 +37,6 @@ func (c *Client) Pull(ctx context.Context, st *store.Store, req PullRequest) (*i
 	if req.Progress == nil {
 		req.Progress = silent{}
 	}
-	if req.Platform == nil {
-		host := image.Host()
-		req.Platform = &host
-	}
 	var failed []error
 	for _, e := range places {
 		p := &pull{client: c, store: st, ref: ref, req: req}
@@ -86,7 +82,7 @@ func (p *pull) from(ctx context.Context, e endpoint) (*image.Image, error) {
 		return nil, err
 	}
 	p.s = s
-	defer s.http.CloseIdleConnections()
+	defer s.close()
 	in, err := p.documents(ctx)
 	if err != nil {
 		return nil, err
@@ -103,6 +99,21 @@ func (p *pull) from(ctx context.Context, e endpoint) (*image.Image, error) {
 		p.req.Progress.Done(id, StatePulled)
 	}
 	return img, nil
+}
+
+// checkPlatform refuses an image that is not for the platform that was asked for.
+// Where none was asked for, an image of another platform is taken if the registry
+// has no choice to offer: the machine may be able to run it.
+func (p *pull) checkPlatform(config []byte) error {
+	cfg, err := image.ParseConfig(config)
+	if err != nil || p.req.Platform == nil || cfg.Architecture == "" {
+		return err
+	}
+	want, is := image.Normalize(*p.req.Platform), image.Normalize(cfg.Platform)
+	if is.OS != want.OS || is.Architecture != want.Architecture {
+		return errdefs.New(errdefs.ErrNotFound, "no image for platform %s; there is: %s", image.FormatPlatform(want), image.FormatPlatform(is))
+	}
+	return nil
 }
 
 // accept lists the kinds of manifests that are understood.
@@ -132,6 +143,9 @@ func (p *pull) documents(ctx context.Context) (store.Incoming, error) {
 	}
 	config, _, err := p.s.verified(ctx, "blobs", m.Config.Digest, m.Config.Size, nil, image.MaxConfig)
 	if err != nil {
+		return in, err
+	}
+	if err := p.checkPlatform(config); err != nil {
 		return in, err
 	}
 	in = store.Incoming{RawManifest: raw, MediaType: mediaType, RawConfig: config, RepoDigests: []string{p.ref.Name() + "@" + known.String()}}
@@ -165,7 +179,11 @@ func (p *pull) choose(ctx context.Context, raw []byte) ([]byte, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	d, err := image.Select(idx, *p.req.Platform)
+	want := image.Host()
+	if p.req.Platform != nil {
+		want = *p.req.Platform
+	}
+	d, err := image.Select(idx, want)
 	if err != nil {
 		return nil, "", err
 	}

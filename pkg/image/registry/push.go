@@ -11,7 +11,6 @@ import (
 	"box/pkg/image"
 	"box/pkg/image/store"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -70,6 +69,7 @@ func (c *Client) push(ctx context.Context, st *store.Store, ref image.Reference,
 	if err != nil {
 		return "", err
 	}
+	defer up.guard.inner.CloseIdleConnections()
 	up.sources = sourcesOf(img, ref)
 	if err := up.all(ctx, out, ref.Tag); err != nil {
 		return "", explain(up.endpoint, err)
@@ -99,6 +99,7 @@ type uploader struct {
 	pusher   *remote.Pusher
 	progress Progress
 	sources  []string
+	guard    *guard
 }
 
 // uploader prepares for sending.
@@ -114,20 +115,12 @@ func (c *Client) uploader(ctx context.Context, st *store.Store, e endpoint, prog
 	if err != nil {
 		return nil, err
 	}
-	pusher, err := newPusher(e, auth)
-	if err != nil {
-		return nil, err
-	}
-	return &uploader{endpoint: e, store: st, repo: reg.Repo(e.repository), pusher: pusher, progress: progress}, nil
-}
-
-// newPusher is go-containerregistry's pusher behind our guard.
-func newPusher(e endpoint, auth authn.Authenticator) (*remote.Pusher, error) {
-	pusher, err := remote.NewPusher(remote.WithTransport(newGuard(e)), remote.WithAuth(auth), remote.WithUserAgent("box"))
+	g := newGuard(e)
+	pusher, err := remote.NewPusher(remote.WithTransport(g), remote.WithAuth(auth), remote.WithUserAgent("box"))
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", e.host, err)
 	}
-	return pusher, nil
+	return &uploader{endpoint: e, store: st, repo: reg.Repo(e.repository), pusher: pusher, progress: progress, guard: g}, nil
 }
 
 // all sends layers and configuration at once, and the manifest when they are

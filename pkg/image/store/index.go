@@ -53,7 +53,25 @@ func (s *Store) index() (*ocispec.Index, error) {
 	if err := json.Unmarshal(data, idx); err != nil {
 		return nil, errdefs.New(errdefs.ErrCorrupt, "read image index %s: %w", s.indexPath(), err)
 	}
+	s.identify(idx)
 	return idx, nil
+}
+
+// identify completes entries that another program has written into the layout:
+// they lack the image id. What is no image of one platform stays as it is and is
+// not listed.
+func (s *Store) identify(idx *ocispec.Index) {
+	for i, d := range idx.Manifests {
+		if idOf(d) != "" || d.MediaType != ocispec.MediaTypeImageManifest {
+			continue
+		}
+		m, _, err := s.manifestOf(d)
+		if err != nil {
+			continue // it says nothing about others
+		}
+		d = entry{manifest: bare(d), id: m.Config.Digest}.descriptor(nameOf(d))
+		idx.Manifests[i] = d
+	}
 }
 
 // writeIndex replaces index.json; the caller holds .index.lock.

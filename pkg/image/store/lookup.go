@@ -39,7 +39,7 @@ func (s *Store) List(ctx context.Context) ([]*image.Image, error) {
 func idsOf(idx *ocispec.Index) []digest.Digest {
 	var ids []digest.Digest
 	for _, d := range idx.Manifests {
-		if !slices.Contains(ids, idOf(d)) {
+		if id := idOf(d); id != "" && !slices.Contains(ids, id) {
 			ids = append(ids, idOf(d))
 		}
 	}
@@ -72,7 +72,7 @@ func (s *Store) Lookup(nameOrID string) (*image.Image, error) {
 func find(idx *ocispec.Index, what string) (digest.Digest, error) {
 	if ref, err := image.ParseReference(what); err == nil {
 		for _, d := range idx.Manifests {
-			if isCalled(d, ref) {
+			if idOf(d) != "" && isCalled(d, ref) {
 				return idOf(d), nil
 			}
 		}
