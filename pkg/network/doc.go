@@ -45,4 +45,11 @@
 //     next Attach, Detach or Sweep.
 //   - A container never sees a loopback source address, and nothing that comes
 //     from outside reaches a port published on 127.0.0.1.
+//
+// # Limits
+//
+// A FORWARD chain closed by iptables-legacy is not visible to nftables and is not
+// opened. Somebody who closes the forward hook, or flushes the ruleset, while
+// containers run cuts them off until the next command of box (Sweep). A bridge has
+// room for 1023 containers.
 package network

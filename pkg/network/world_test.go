@@ -39,7 +39,7 @@ const (
 	callTimeout  = 10 * time.Second
 	// refusedAfter bounds the wait for an answer that must not come, where the
 	// packet is dropped rather than rejected.
-	refusedAfter = 300 * time.Millisecond
+	refusedAfter = time.Second
 )
 
 func newWorld(t *testing.T) *world {
