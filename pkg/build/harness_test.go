@@ -312,8 +312,8 @@ func (w *world) nothingLeft() {
 			}
 		}
 	}
-	for _, pattern := range []string{"/sys/fs/cgroup/box-build-*", "/sys/fs/cgroup/*/box-build-*"} {
-		groups, err := filepath.Glob(pattern)
+	for _, pattern := range []string{"/sys/fs/cgroup/box-", "/sys/fs/cgroup/*/box-"} {
+		groups, err := filepath.Glob(pattern + solve.IDPrefix(w.env.RunRoot) + "*")
 		if err != nil || len(groups) > 0 {
 			w.t.Errorf("control groups are left: %v %v", groups, err)
 		}

@@ -77,6 +77,7 @@ func TestKilledBuild(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait() // killed
+		w.awaitLocks()
 		if err := Sweep(t.Context(), w.env); err != nil {
 			t.Fatal(err)
 		}
@@ -108,6 +109,7 @@ func TestKilledAnywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait() // killed
+		w.awaitLocks()
 		if err := Sweep(t.Context(), w.env); err != nil {
 			t.Fatal(err)
 		}
@@ -120,6 +122,29 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 	if r := w.build("FROM busybox\nCOPY f /\nRUN cat /f\n"); r.Image == nil || w.output() != "x" {
 		t.Errorf("output %q", w.output())
+	}
+}
+
+// awaitLocks waits until nobody holds the locks of a killed build: a child that
+// it was just starting has them until its exec.
+func (w *world) awaitLocks() {
+	w.t.Helper()
+	senv, err := w.env.open()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	dirs, err := filepath.Glob(filepath.Join(w.env.RunRoot, "containers", "build-*"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, d := range dirs {
+		lock, err := senv.Records.LockContext(w.t.Context(), filepath.Base(d))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if err := lock.Abandon(); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 

@@ -74,6 +74,8 @@ type Run struct {
 	Script *dockerfile.Script `json:",omitempty"`
 	// Network is "default", "none" or "host".
 	Network string
+	// Arch is the architecture that the image is for.
+	Arch string
 	// Proxy holds proxy variables that were not declared: they reach the
 	// command, but a different proxy does not make it a different command.
 	Proxy []string `json:"-"`

@@ -249,7 +249,7 @@ func (p *planner) run(s *stage, i *dockerfile.Run) error {
 	}
 	r := &Run{
 		Args: args, Env: s.scope.environment(cfg.Env), Cwd: absolute(cfg.WorkingDir), User: cfg.User,
-		Script: i.Script, Network: network, Proxy: s.scope.proxies(p.opts.BuildArgs),
+		Script: i.Script, Network: network, Arch: s.config.Architecture, Proxy: s.scope.proxies(p.opts.BuildArgs),
 	}
 	if i.Script != nil {
 		r.Args = nil

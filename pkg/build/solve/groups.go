@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"box/internal/sys"
 
@@ -48,15 +49,29 @@ func removeGroup(dir string) error {
 			}
 		}
 	}
-	if err := emptyGroup(dir); err != nil {
-		return err
+	for range rmdirTries {
+		if err := emptyGroup(dir); err != nil {
+			return err
+		}
+		err = unix.Rmdir(dir)
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		// A process that has ended is still counted for a moment, and cgroup v1
+		// has nothing that tells when it is not.
+		time.Sleep(rmdirPause)
 	}
-	err = unix.Rmdir(dir)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return &fs.PathError{Op: "remove control group", Path: dir, Err: err}
 	}
-	return err
+	return nil
 }
+
+// How often, and at what distance, the removal of a busy control group is tried.
+const (
+	rmdirTries = 200
+	rmdirPause = 5 * time.Millisecond
+)
 
 // emptyGroup kills the processes of a group until there is none.
 func emptyGroup(dir string) error {

@@ -35,6 +35,7 @@ const idleBridge = 3 * time.Second
 // runner runs the command of one step.
 type runner struct {
 	*solver
+	ended bool // the runtime has reported the end of the container
 	op    *plan.Op
 	space *workspace
 	netns *os.File
@@ -187,9 +188,11 @@ func (r *runner) inside(ctx context.Context, out *os.File) (int, error) {
 	if err := r.writeBundle(rootfs); err != nil {
 		return -1, err
 	}
-	return r.env.Runtime.Run(ctx, r.space.id, r.space.dir(), ocirt.RunOptions{
+	code, err := r.env.Runtime.Run(ctx, r.space.id, r.space.dir(), ocirt.RunOptions{
 		CreateOptions: ocirt.CreateOptions{IO: ocirt.IO{Stdout: out, Stderr: out}},
 	})
+	r.ended = err == nil
+	return code, err
 }
 
 // unmount detaches a mount if something still uses it: then it ends with that.
@@ -233,6 +236,8 @@ func (r *runner) spec(root *os.File) (*specs.Spec, error) {
 	o := gen.Options{
 		Args: run.Args, Env: environment(run, home), Cwd: run.Cwd, User: user, Hostname: hostname,
 		HostNetwork: run.Network == "host", CgroupsPath: cgroupPath(r.space.id),
+		// 32-bit programs have no other way to make a socket.
+		Socketcall: run.Arch == "386",
 		Mounts: []specs.Mount{
 			r.bind("resolv.conf", "/etc/resolv.conf"),
 			r.bind("hosts", "/etc/hosts"),
@@ -270,8 +275,9 @@ func environment(run *plan.Run, home string) []string {
 // cleanUp takes the container and its network away, whatever has happened.
 func (r *runner) cleanUp(ctx context.Context) error {
 	var err error
-	if hadContainer(r.space.dir()) {
-		err = removeContainer(ctx, r.env.Runtime, r.space.id)
+	// A runtime that ran a container to its end has deleted it, too.
+	if !r.ended && hadContainer(r.space.dir()) {
+		err = errors.Join(removeContainer(ctx, r.env.Runtime, r.space.id), sweepGroups(r.space.id))
 	}
 	if r.netns != nil {
 		err = errors.Join(err, r.env.Network.Detach(ctx, r.space.id), r.netns.Close())

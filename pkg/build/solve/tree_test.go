@@ -359,7 +359,7 @@ func TestOutputIsWholeLines(t *testing.T) {
 }
 
 func TestIsStepID(t *testing.T) {
-	id, err := newID()
+	id, err := newID("/run/x")
 	if err != nil || !isStepID(id) {
 		t.Errorf("%s: %v", id, err)
 	}

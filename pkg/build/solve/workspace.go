@@ -34,7 +34,7 @@ type workspace struct {
 
 // newWorkspace makes a workspace on top of a chain.
 func (s *solver) newWorkspace(parent digest.Digest) (*workspace, error) {
-	id, err := newID()
+	id, err := newID(s.env.Records.RunRoot())
 	if err != nil {
 		return nil, err
 	}
@@ -50,12 +50,19 @@ func (s *solver) newWorkspace(parent digest.Digest) (*workspace, error) {
 	return w, nil
 }
 
-func newID() (string, error) {
-	var b [8]byte
+// newID makes an id. Its first four digits stand for the run root, so that what
+// is left of a build anywhere on the host tells whose it is.
+func newID(runRoot string) (string, error) {
+	var b [6]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return "", err
 	}
-	return idPrefix + hex.EncodeToString(b[:]), nil
+	return IDPrefix(runRoot) + hex.EncodeToString(b[:]), nil
+}
+
+// IDPrefix begins the ids of all steps that work under a run root.
+func IDPrefix(runRoot string) string {
+	return idPrefix + digest.FromString(runRoot).Encoded()[:4]
 }
 
 // dir is the run directory.
