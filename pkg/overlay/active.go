@@ -20,8 +20,9 @@ type Active struct {
 	// Parent is the chain below, empty for a tree that starts from nothing.
 	Parent digest.Digest
 
-	store *Store
-	dir   string
+	store    *Store
+	dir      string
+	volatile bool
 }
 
 // Prepare makes the writable snapshot key on top of parent. If key exists it is

@@ -229,6 +229,48 @@ func TestMountStaysPrivateAndTakesBottom(t *testing.T) {
 	})
 }
 
+// A volatile snapshot can be mounted again and committed.
+func TestVolatile(t *testing.T) {
+	both(t, func(t *testing.T, s *Store) {
+		a, err := s.Prepare("one", commit(t, s, "base", "", func(*Staged) {}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			root, err := a.Volatile().Detached()
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := sys.OpenInRoot(root, fmt.Sprint(i), os.O_CREATE|os.O_WRONLY, 0o644)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			root.Close()
+		}
+		target := t.TempDir()
+		err = PrivateMounts(t.Context(), func() error {
+			if err := a.Volatile().Mount(target); err != nil {
+				return err
+			}
+			info, err := os.ReadFile("/proc/thread-self/mountinfo")
+			if !strings.Contains(string(info), "volatile") {
+				return fmt.Errorf("the mount is not volatile: %v", err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Commit(chain("built")); err != nil {
+			t.Fatal(err)
+		}
+		if entries, _, err := count(filepath.Join(s.dir, "layers", chain("built").Encoded(), "diff")); entries != 4 {
+			t.Errorf("the layer has %d entries, %v; want 4", entries, err)
+		}
+	})
+}
+
 func TestManyLayers(t *testing.T) {
 	for _, c := range []struct {
 		old   bool

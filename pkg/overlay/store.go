@@ -1,6 +1,8 @@
 package overlay
 
 import (
+	_ "crypto/sha256" // digests can only be checked if their algorithm is linked
+	_ "crypto/sha512"
 	"errors"
 	"fmt"
 	"io/fs"
