@@ -388,17 +388,18 @@ func (m *Manager) Settle(ctx context.Context, grace time.Duration) error {
 	if !m.inUse() {
 		return nil
 	}
+	here, err := atomicfile.LockShared(m.settlingPath())
+	if err != nil {
+		return fmt.Errorf("settle network: %w", err)
+	}
+	defer here.Unlock() //nolint:errcheck // the kernel drops it with the descriptor
 	start := time.Now()
 	seq, err := m.sequence()
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := wait(ctx, grace); err != nil {
+		return err
 	}
 	err = m.locked(ctx, func(st *state) error {
 		return m.tidy(st, start, len(st.Leases) == 0 && st.Seq == seq)
@@ -407,6 +408,33 @@ func (m *Manager) Settle(ctx context.Context, grace time.Duration) error {
 		return fmt.Errorf("settle network: %w", err)
 	}
 	return nil
+}
+
+// settlingPath is the file on which everybody who settles holds a shared lock.
+func (m *Manager) settlingPath() string { return filepath.Join(m.volume, "settling") }
+
+// somebodySettles tells whether a living process will look after what is idle.
+func (m *Manager) somebodySettles() (bool, error) {
+	lock, free, err := atomicfile.TryLock(m.settlingPath())
+	if err != nil {
+		return false, fmt.Errorf("look for owners that settle: %w", err)
+	}
+	if !free {
+		return true, nil
+	}
+	return false, lock.Unlock()
+}
+
+// wait lets d pass, unless ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // sequence counts attachments; it is read without the lock.
@@ -469,8 +497,8 @@ func reap(st *state, l links, before time.Time) error {
 	return nil
 }
 
-// settleTime is how long an idle bridge is left to the owner of the last
-// container before a sweep takes it for abandoned.
+// settleTime is how long what is idle is left to owners that are settling. Where
+// nobody is, a sweep takes it for abandoned at once.
 const settleTime = 5 * time.Second
 
 // Sweep takes back what dead containers have left (killed owners), repairs rules
@@ -492,7 +520,9 @@ func (m *Manager) Sweep(ctx context.Context, alive func(containerID string) bool
 			return err
 		}
 		before := time.Now()
-		if len(dead) == 0 { // leave the rest to an owner that is settling
+		if settles, err := m.somebodySettles(); err != nil {
+			return err
+		} else if settles {
 			before = before.Add(-settleTime)
 		}
 		if len(st.Leases) == 0 {

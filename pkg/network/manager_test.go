@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"box/internal/atomicfile"
+
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 )
@@ -249,6 +251,30 @@ func TestSettleLeavesWhatIsInUse(t *testing.T) {
 	w.end(ns)
 	w.in(w.host, func() { w.link(poolBridge(t, w)) }) // still there: nobody has settled
 	w.expectNothingLeft()
+}
+
+// Whoever settles keeps sweeps from taking the idle bridge; without him, they take
+// it at once.
+func TestSweepLeavesTheIdleBridgeToWhoeverSettles(t *testing.T) {
+	w := newWorld(t)
+	ns, _ := w.attach("aaaa")
+	w.detach("aaaa")
+	w.end(ns)
+	sweep := func() {
+		w.in(w.host, func() { w.must(w.m.Sweep(t.Context(), func(string) bool { return true })) })
+	}
+	lock, err := atomicfile.LockShared(w.m.settlingPath())
+	w.must(err)
+	sweep()
+	if left := w.left(); len(left) == 0 {
+		t.Error("the bridge is gone although somebody settles")
+	}
+	w.must(lock.Unlock())
+	sweep()
+	w.untilNoVeth()
+	if left := w.left(); len(left) > 0 {
+		t.Errorf("nobody settles, and a sweep leaves %v", left)
+	}
 }
 
 func poolBridge(t *testing.T, w *world) string {

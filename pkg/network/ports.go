@@ -50,7 +50,7 @@ func (p PortMapping) overlaps(q PortMapping) bool {
 }
 
 // ParsePorts reads Docker's -p syntax, [IP:][HOST[-HOST]:]CONTAINER[-CONTAINER][/PROTO].
-// Without a host port any free one is meant. Ranges of equal length are mapped
+// Without a host port, or with 0, any free one is meant. Ranges of equal length are mapped
 // one to one; a host range before a single container port means the first free
 // of them. Errors are of class errdefs.ErrInvalid, or ErrUnsupported for IPv6
 // addresses and sctp.
@@ -63,7 +63,7 @@ func ParsePorts(spec string) ([]PortMapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	if host == "" {
+	if host == "" || host == "0" {
 		return portRange(PortMapping{HostIP: ip, Proto: proto}, cFirst, cLast, false), nil
 	}
 	hFirst, hLast, err := parseRange(spec, host)

@@ -33,6 +33,7 @@ func TestParsePorts(t *testing.T) {
 		"80-81":                "[0.0.0.0:0->80/tcp 0.0.0.0:0->81/tcp]",
 		"65534-65535:1-2":      "[0.0.0.0:65534->1/tcp 0.0.0.0:65535->2/tcp]",
 		":80":                  "[0.0.0.0:0->80/tcp]",
+		"0:80":                 "[0.0.0.0:0->80/tcp]",
 	} {
 		if got, err := ParsePorts(spec); err != nil || fmt.Sprint(got) != want {
 			t.Errorf("ParsePorts(%q) = %v, %v, want %s", spec, got, err, want)
