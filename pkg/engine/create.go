@@ -105,7 +105,7 @@ func (e *Engine) prepareTree(ctx context.Context, r *record.Record, o CreateOpti
 	if err := e.writeFiles(r); err != nil {
 		return err
 	}
-	return e.writeConfig(r, user)
+	return e.writeConfig(r, user, o.Image.Config.Architecture)
 }
 
 // prepareRoot makes sure that the image is unpacked, and puts the container's
@@ -157,7 +157,7 @@ func resolvConf(mode string) ([]byte, error) {
 }
 
 // writeConfig writes config.json, which is constant from now on.
-func (e *Engine) writeConfig(r *record.Record, user specs.User) error {
+func (e *Engine) writeConfig(r *record.Record, user specs.User, arch string) error {
 	o := gen.Options{
 		Rootfs:      record.RootfsDir,
 		Readonly:    r.Host.ReadonlyRootfs,
@@ -170,6 +170,7 @@ func (e *Engine) writeConfig(r *record.Record, user specs.User) error {
 		Mounts:      e.specMounts(r),
 		HostNetwork: r.Host.NetworkMode == NetworkHost,
 		CgroupsPath: r.Host.CgroupsPath,
+		Socketcall:  arch == "386", // has no other way to make a socket
 	}
 	if r.Host.NetworkMode == NetworkBridge {
 		o.NetworkPath = record.NetnsPath(e.records.RunDir(r.ID))

@@ -35,11 +35,15 @@ func (e *Engine) Run(ctx context.Context, o CreateOptions, io Stdio) (*record.Re
 	if err := e.sweepContainers(ctx); err != nil {
 		return nil, nil, err
 	}
+	// Pure, and so done before anything is begun: most mistakes end here.
+	if _, err := newRecord(record.NewID(), o); err != nil {
+		return nil, nil, err
+	}
 	lock, id, err := e.newLock(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	conn, err := e.spawn(id, lock)
+	conn, err := e.spawn(id, or(o.Network, NetworkBridge), lock)
 	if err != nil {
 		return nil, nil, errors.Join(err, lock.Unlock())
 	}
@@ -70,7 +74,7 @@ func (e *Engine) Start(ctx context.Context, nameOrID string, io Stdio) (*record.
 	if r, err = e.startable(r.ID); err != nil {
 		return r, nil, errors.Join(err, lock.Unlock())
 	}
-	conn, err := e.spawn(r.ID, lock)
+	conn, err := e.spawn(r.ID, r.Host.NetworkMode, lock)
 	if err != nil {
 		return r, nil, errors.Join(err, lock.Unlock())
 	}
@@ -96,7 +100,7 @@ func (e *Engine) startable(id string) (*record.Record, error) {
 // spawn starts a monitor for id. It is a session of its own, so that a signal
 // to our terminal does not reach it, and has a mount namespace of its own, in
 // which it will mount what the host must not see.
-func (e *Engine) spawn(id string, lock *record.Lock) (*record.Conn, error) {
+func (e *Engine) spawn(id, mode string, lock *record.Lock) (*record.Conn, error) {
 	path, err := ocirt.FindProgram(e.config.Monitor, MonitorName)
 	if err != nil {
 		return nil, err
@@ -106,7 +110,7 @@ func (e *Engine) spawn(id string, lock *record.Lock) (*record.Conn, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	cmd := exec.Command(path, "--root", e.config.Root, "--runroot", e.config.RunRoot, id)
+	cmd := exec.Command(path, "--root", e.config.Root, "--runroot", e.config.RunRoot, "--network", mode, id)
 	cmd.Dir = "/"
 	// Nothing of the user's environment: it would reach hooks, and hold secrets.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}

@@ -51,22 +51,40 @@ func outliveSignals() {
 // monitor is the supervision of one container.
 type monitor struct {
 	id      string
+	mode    string // of the network
 	store   *record.Store
 	lock    *record.Lock
 	record  *record.Record
-	undo    []func(context.Context) error // what setup has done, to be undone backwards
-	failed  bool                          // the start did not succeed
 	streams streams
 	server  *server
 
-	network  *network.Manager            // nil without the bridge
-	detach   func(context.Context) error // nil until attached
-	detached chan error                  // its result, during teardown
+	// What there is to take down.
+	netns    *os.File
+	network  *network.Manager // one for the whole life; nil without the bridge
+	ports    *network.Reservation
+	attached bool // to the network
+	begun    bool // the runtime was called
+	failed   bool // the start did not succeed
+}
+
+// usage is the whole command line; the order is fixed.
+var usage = [...]string{"--root", "--runroot", "--network"}
+
+func wellFormed(args []string) bool {
+	if len(args) != 2*len(usage)+1 || !record.IsID(args[2*len(usage)]) {
+		return false
+	}
+	for i, flag := range usage {
+		if args[2*i] != flag {
+			return false
+		}
+	}
+	return true
 }
 
 func open(args []string) (*monitor, *record.Conn, error) {
-	if len(args) != 5 || args[0] != "--root" || args[2] != "--runroot" || !record.IsID(args[4]) {
-		return nil, nil, errdefs.New(errdefs.ErrInvalid, "this program is started by box, not by hand: want --root DIR --runroot DIR ID")
+	if !wellFormed(args) {
+		return nil, nil, errdefs.New(errdefs.ErrInvalid, "this program is started by box, not by hand: want --root DIR --runroot DIR --network MODE ID")
 	}
 	conn, err := record.NewConn(connFD)
 	if err != nil {
@@ -79,7 +97,8 @@ func open(args []string) (*monitor, *record.Conn, error) {
 	unix.CloseOnExec(connFD)
 	unix.CloseOnExec(lockFD)
 	lockFile := os.NewFile(lockFD, "container lock")
-	m := &monitor{id: args[4], store: store, lock: store.Inherited(args[4], lockFile), detached: make(chan error, 1)}
+	id := args[6]
+	m := &monitor{id: id, mode: args[5], store: store, lock: store.Inherited(id, lockFile)}
 	// From here on, mounts of ours stay ours, while the host's still arrive.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return nil, nil, fmt.Errorf("make mounts private: %w", err)
@@ -93,6 +112,7 @@ func open(args []string) (*monitor, *record.Conn, error) {
 
 // supervise is one whole life.
 func (m *monitor) supervise(ctx context.Context, conn *record.Conn) {
+	prepared := m.prepare()
 	req, files, err := conn.ReadRequest()
 	if err != nil {
 		// The engine gave up, and holds the lock itself, or was killed, and then
@@ -101,7 +121,7 @@ func (m *monitor) supervise(ctx context.Context, conn *record.Conn) {
 		return
 	}
 	defer m.settleNetwork(ctx)
-	if err := m.start(ctx, req, files); err != nil {
+	if err := m.start(ctx, prepared, req, files); err != nil {
 		closeFiles(files)
 		m.fail(ctx, conn, err)
 		return
@@ -126,8 +146,9 @@ func settleMemory() {
 	debug.FreeOSMemory()
 }
 
-// start brings the container up. req is what the engine wants attached.
-func (m *monitor) start(ctx context.Context, req record.Request, files []*os.File) error {
+// start brings the container up, if what was prepared before is there. req is
+// what the engine wants attached.
+func (m *monitor) start(ctx context.Context, prepared error, req record.Request, files []*os.File) error {
 	if req.Op != record.OpStart {
 		return errdefs.New(errdefs.ErrInvalid, "start container: unexpected request %q", req.Op)
 	}
@@ -135,11 +156,9 @@ func (m *monitor) start(ctx context.Context, req record.Request, files []*os.Fil
 	if m.record, err = m.store.Load(m.id); err != nil {
 		return err
 	}
-	listener, err := m.store.Listen(m.id)
-	if err != nil {
-		return err
+	if prepared != nil {
+		return prepared
 	}
-	m.server = newServer(listener, m)
 	if err := m.setup(ctx); err != nil {
 		return err
 	}

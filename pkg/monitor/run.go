@@ -29,8 +29,7 @@ func (m *monitor) run(ctx context.Context, req record.Request, files []*os.File)
 
 	pidFile := filepath.Join(m.lock.Dir(), "pid")
 	o := ocirt.CreateOptions{PidFile: pidFile, Inherit: []*os.File{m.lock.File()}}
-	m.later(func(context.Context) error { m.streams.drain(); return nil })
-	m.later(m.deleteContainer) // before the streams are drained: it ends who holds them
+	m.begun = true
 	if m.record.Config.Tty {
 		err = m.runOnTerminal(ctx, o, req)
 	} else {
@@ -40,16 +39,6 @@ func (m *monitor) run(ctx context.Context, req record.Request, files []*os.File)
 		return ocirt.Explain(err, "start container %s", m.record.Name)
 	}
 	m.record.State.Pid, err = readPid(pidFile)
-	return err
-}
-
-// deleteContainer removes whatever the runtime has begun. After a failed start
-// the runtime may have been killed before it knew of its own control groups.
-func (m *monitor) deleteContainer(ctx context.Context) error {
-	err := m.runtime().Delete(ctx, m.id, true)
-	if m.failed {
-		err = errors.Join(err, ocirt.KillCgroups(ctx, m.record.Host.CgroupsPath))
-	}
 	return err
 }
 

@@ -20,21 +20,25 @@ import (
 	"box/pkg/record"
 )
 
-// later registers what takes back the step just done.
-func (m *monitor) later(f func(context.Context) error) { m.undo = append(m.undo, f) }
-
-// teardown undoes setup backwards, going on after errors. The network is
-// detached meanwhile: both wait for the kernel most of the time.
-func (m *monitor) teardown(ctx context.Context) error {
-	var errs []error
-	if m.detach != nil {
-		go func() { m.detached <- m.detach(ctx) }()
+// prepare does what needs no record, while the engine is still writing it: the
+// socket, and with the bridge the network namespace under its name.
+func (m *monitor) prepare() (err error) {
+	listener, err := m.store.Listen(m.id)
+	if err != nil {
+		return err
 	}
-	for i := len(m.undo) - 1; i >= 0; i-- {
-		errs = append(errs, m.undo[i](ctx))
+	m.server = newServer(listener, m)
+	if m.mode != modeBridge {
+		return nil
 	}
-	m.undo = nil
-	return errors.Join(errs...)
+	if m.netns, err = network.NewNamespace(); err != nil {
+		return err
+	}
+	if err := m.nameNamespace(); err != nil {
+		return err
+	}
+	m.network, err = network.Open(m.store.Root(), m.store.RunRoot())
+	return err
 }
 
 // setup does what must be there before the runtime starts. The root is mounted
@@ -43,16 +47,20 @@ func (m *monitor) setup(ctx context.Context) error {
 	mounted := make(chan error, 1)
 	go func() { mounted <- m.mountRoot() }()
 	err := m.setupNetwork(ctx)
-	// First in line to be undone last, whatever the network has registered.
-	m.undo = append([]func(context.Context) error{m.unmountRoot}, m.undo...)
 	return errors.Join(<-mounted, err)
 }
 
+// Network modes; package engine has checked them.
+const (
+	modeBridge = "bridge"
+	modeHost   = "host"
+)
+
 func (m *monitor) setupNetwork(ctx context.Context) error {
 	switch m.record.Host.NetworkMode {
-	case "bridge":
+	case modeBridge:
 		return m.attachNetwork(ctx)
-	case "host":
+	case modeHost:
 		// The host's own addresses serve; its names should too.
 		data, err := os.ReadFile("/etc/hosts")
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -82,15 +90,6 @@ func (m *monitor) mountRoot() error {
 
 func (m *monitor) rootfs() string { return filepath.Join(m.store.Dir(m.id), record.RootfsDir) }
 
-// unmountRoot also serves when mountRoot has not come to the mount.
-func (m *monitor) unmountRoot(context.Context) error {
-	err := unix.Unmount(m.rootfs(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-	if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: not a mount point
-		return fmt.Errorf("unmount %s: %w", m.rootfs(), err)
-	}
-	return nil
-}
-
 // makeWorkingDir makes the directory inside the root, whatever links the image
 // has on the way (CVE-2026-55686).
 func makeWorkingDir(rootfs, dir string) error {
@@ -111,44 +110,19 @@ func makeWorkingDir(rootfs, dir string) error {
 
 func (m *monitor) snapshots() string { return filepath.Join(m.store.Root(), "snapshots") }
 
-func (m *monitor) removeLayer(id string) error {
-	ov, err := overlay.Open(m.snapshots())
-	if err != nil {
+// attachNetwork reserves the ports and connects the namespace to the bridge.
+func (m *monitor) attachNetwork(ctx context.Context) (err error) {
+	if m.ports, err = network.Reserve(mappings(m.record.Host.Ports)); err != nil {
 		return err
 	}
-	return ov.RemoveActive(id)
-}
-
-// attachNetwork reserves the ports, makes the network namespace, names it for
-// the runtime, and connects it to the bridge.
-func (m *monitor) attachNetwork(ctx context.Context) error {
-	reserved, err := network.Reserve(mappings(m.record.Host.Ports))
-	if err != nil {
-		return err
-	}
-	m.later(func(context.Context) error { return reserved.Close() })
-	ns, err := network.NewNamespace()
-	if err != nil {
-		return err
-	}
-	m.later(func(context.Context) error { return ns.Close() })
-	if err := m.nameNamespace(ns); err != nil {
-		return err
-	}
-	manager, err := network.Open(m.store.Root(), m.store.RunRoot())
-	if err != nil {
-		return err
-	}
-	m.network = manager
-	lease, err := manager.Attach(ctx, ns, network.Endpoint{
-		ContainerID: m.id, Name: m.record.Name, Hostname: m.record.Config.Hostname, Ports: reserved.Ports(),
+	lease, err := m.network.Attach(ctx, m.netns, network.Endpoint{
+		ContainerID: m.id, Name: m.record.Name, Hostname: m.record.Config.Hostname, Ports: m.ports.Ports(),
 	})
 	if err != nil {
 		return err
 	}
-	m.detach = func(ctx context.Context) error { return manager.Detach(ctx, m.id) }
-	m.later(func(context.Context) error { return <-m.detached })
-	m.record.Network = recordNetwork(lease, reserved.Ports())
+	m.attached = true
+	m.record.Network = recordNetwork(lease, m.ports.Ports())
 	return m.writeHosts(network.Hosts(m.record.Config.Hostname, lease.IP, m.extraHosts(lease.Gateway)))
 }
 
@@ -159,21 +133,21 @@ const bridgeGrace = 300 * time.Millisecond
 // settleNetwork is the very last thing, when everybody has been told. It is
 // done by the manager that attached, which keeps its sockets open for it.
 func (m *monitor) settleNetwork(ctx context.Context) {
-	if m.network != nil {
+	if m.attached {
 		_ = m.network.Settle(ctx, bridgeGrace) // the next Settle or Sweep tries again
 	}
 }
 
 // nameNamespace gives the namespace the path that config.json knows. The mount
 // is in our mount namespace and goes with it.
-func (m *monitor) nameNamespace(ns *os.File) error {
+func (m *monitor) nameNamespace() error {
 	path := record.NetnsPath(m.lock.Dir())
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("name network namespace: %w", err)
 	}
 	_ = f.Close() // nothing written
-	raw, err := ns.SyscallConn()
+	raw, err := m.netns.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -184,12 +158,6 @@ func (m *monitor) nameNamespace(ns *os.File) error {
 	if err = errors.Join(err, mountErr); err != nil {
 		return fmt.Errorf("name network namespace %s: %w", path, err)
 	}
-	m.later(func(context.Context) error {
-		if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-			return fmt.Errorf("unmount %s: %w", path, err)
-		}
-		return nil
-	})
 	return nil
 }
 
