@@ -254,3 +254,21 @@ func TestUnknownConfigFieldsStay(t *testing.T) {
 		t.Errorf("config %+v", img.Config.Config)
 	}
 }
+
+// Another program may write into the layout; what it adds is listed and kept.
+func TestForeignEntry(t *testing.T) {
+	need(t, "skopeo")
+	s := open(t)
+	img := add(t, s, three(t, ocispec.MediaTypeImageManifest, busybox))
+	run(t, "skopeo", "copy", "--insecure-policy", "oci:"+s.dir+":"+busybox, "oci:"+s.dir+":docker.io/library/copy:1")
+	if err := s.GC(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Lookup("copy:1")
+	if err != nil || got.ID != img.ID || content(t, s, got, "etc/b") != "3" {
+		t.Fatalf("Lookup = %+v, %v", got, err)
+	}
+	if all, err := s.List(t.Context()); err != nil || len(all) != 1 || len(all[0].Names) != 2 {
+		t.Errorf("List = %+v, %v", all, err)
+	}
+}
