@@ -1,3 +1,10 @@
+// The Go runtime would keep the files of its cgroup's CPU limit open and read them
+// again all the time, to adapt GOMAXPROCS. We are gone before that could matter, or
+// only wait.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command box-runtime is an OCI runtime: it turns a bundle (a directory with
 // config.json and a root file system) into a container, and has runc's command
 // line, so that every engine that can call runc can call it.
@@ -6,13 +13,6 @@
 // its flags, calls one method and prints the answer. Start-up time is part of its
 // purpose; flags are parsed by hand (flags.go) and nothing heavy is linked in.
 package main
-
-// The Go runtime would read its own cgroup's CPU limit at start, through mountinfo,
-// and again all the time; on a host with a thousand mounts that takes longer than a
-// container's start, and we are gone before it matters.
-//
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
 
 import (
 	"context"

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The test binary is the program itself when this variable is set: no second build,
+// and the whole way through main is tested.
+const asProgram = "BOX_RUNTIME_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(run(os.Args))
+	}
+	os.Exit(m.Run())
+}
+
+// call runs the program in dir.
+func call(t *testing.T, dir string, args ...string) (out, errs string, code int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), asProgram+"=1")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	stdout, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(stdout), stderr.String(), cmd.ProcessState.ExitCode()
+}
+
+func TestVersionIsWhatEnginesRead(t *testing.T) {
+	for _, flag := range []string{"--version", "-v"} {
+		out, _, code := call(t, ".", flag)
+		lines := strings.Split(out, "\n")
+		if code != 0 || len(lines) != 4 || !strings.HasPrefix(lines[0], "box-runtime version ") ||
+			!strings.HasPrefix(lines[1], "commit: ") || !strings.HasPrefix(lines[2], "spec: 1.") {
+			t.Errorf("%s: exit %d, %q", flag, code, out)
+		}
+	}
+}
+
+func TestAnswersWithoutContainers(t *testing.T) {
+	dir := t.TempDir()
+	root := filepath.Join(dir, "state")
+	for _, c := range []struct {
+		args []string
+		code int
+		out  string // beginning of stdout
+		err  string // part of stderr
+	}{
+		{[]string{}, 0, "NAME:\n   box-runtime - ", ""},
+		{[]string{"--help"}, 0, "NAME:\n", ""},
+		{[]string{"help", "create"}, 0, "NAME:\n", ""},
+		{[]string{"help", "foo"}, 1, "", "No help topic for 'foo'"},
+		{[]string{"delete", "-h"}, 0, "NAME:\n", ""},
+		{[]string{"list"}, 0, "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n", ""},
+		{[]string{"list", "-q"}, 0, "", ""},
+		{[]string{"list", "--format", "json"}, 0, "null\n", ""},
+		{[]string{"list", "-f", "xml"}, 1, "", `invalid format option "xml"`},
+		{[]string{"frob"}, 1, "", `no such command: "frob"`},
+		{[]string{"create"}, 1, "", `"create" requires exactly 1 argument(s)`},
+		{[]string{"kill", "a", "b", "c"}, 1, "", `"kill" requires a maximum of 2 argument(s)`},
+		{[]string{"exec"}, 1, "", `"exec" requires a minimum of 1 argument(s)`},
+		{[]string{"state", "ghost"}, 1, "", "container does not exist: ghost"},
+		{[]string{"start", "ghost"}, 1, "", "container does not exist: ghost"},
+		{[]string{"kill", "ghost", "9"}, 1, "", "container does not exist: ghost"},
+		{[]string{"delete", "ghost"}, 1, "", "container does not exist: ghost"},
+		{[]string{"delete", "--force", "ghost"}, 0, "", ""},
+		{[]string{"exec", "ghost", "true"}, 255, "", "container does not exist: ghost"},
+		{[]string{"create", "x"}, 1, "", "config.json"},
+		{[]string{"plan", "no/such"}, 1, "", "config.json"},
+		{[]string{"--log-format", "xml", "list"}, 1, "", "neither text nor json"},
+	} {
+		out, errs, code := call(t, dir, append([]string{"--root", root}, c.args...)...)
+		if code != c.code || !strings.HasPrefix(out, c.out) || !strings.Contains(errs, c.err) || c.err == "" && errs != "" {
+			t.Errorf("%v: exit %d, stdout %q, stderr %q; want %d, %q…, …%q…", c.args, code, out, errs, c.code, c.out, c.err)
+		}
+	}
+	if _, err := os.Stat(root); err == nil {
+		t.Error("questions made the state root")
+	}
+}
+
+func TestSpecIsWrittenOnce(t *testing.T) {
+	dir := t.TempDir()
+	if _, errs, code := call(t, dir, "spec"); code != 0 {
+		t.Fatal(errs)
+	}
+	data, err := os.ReadFile(dir + "/config.json")
+	if err != nil || !json.Valid(data) {
+		t.Fatalf("config.json: %v\n%s", err, data)
+	}
+	if _, errs, code := call(t, dir, "spec"); code != 1 || !strings.Contains(errs, "config.json exists") {
+		t.Errorf("second spec: exit %d, %q", code, errs)
+	}
+}
+
+func TestFeatures(t *testing.T) {
+	out, _, code := call(t, ".", "features")
+	var f struct {
+		OCIVersionMax string
+		Hooks         []string
+		Linux         struct {
+			Seccomp struct{ SupportedFlags []string }
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &f); err != nil || code != 0 {
+		t.Fatalf("exit %d, %v: %s", code, err, out)
+	}
+	if f.OCIVersionMax == "" || len(f.Hooks) != 6 || f.Linux.Seccomp.SupportedFlags == nil {
+		t.Errorf("features = %+v", f)
+	}
+}
+
+func TestErrorsInJSON(t *testing.T) {
+	_, errs, code := call(t, t.TempDir(), "--log-format", "json", "state", "<ghost>")
+	var line struct{ Level, Msg, Time string }
+	if err := json.Unmarshal([]byte(errs), &line); err != nil || code != 1 || line.Level != "error" || !strings.Contains(line.Msg, `"<ghost>"`) {
+		t.Errorf("exit %d, %q (%v)", code, errs, err)
+	}
+}
+
+// What is linked in decides how fast the program starts.
+func TestNothingHeavyIsLinkedIn(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := strings.Fields(string(out))
+	for _, heavy := range []string{"net", "net/http", "regexp", "text/template", "encoding/xml", "crypto/tls", "log/slog", "google.golang.org/protobuf/proto"} {
+		if slices.Contains(deps, heavy) {
+			t.Errorf("%s is linked in", heavy)
+		}
+	}
+}
