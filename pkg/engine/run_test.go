@@ -117,6 +117,7 @@ func TestDetachedContainerIsLoggedAndWaitedFor(t *testing.T) {
 	if err != nil || got.State.Status != record.Exited || got.State.ExitCode != 3 || got.State.FinishedAt.Before(got.State.StartedAt) {
 		t.Errorf("record: %+v %v", got, err)
 	}
+	f.awaitEnd()
 	f.checkEmpty(filepath.Join(f.config.RunRoot, "containers"))
 	f.checkCgroupGone(r.ID)
 }

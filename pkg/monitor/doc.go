@@ -16,7 +16,8 @@
 //     go only after the last thing is cleared away, or when it is killed, and
 //     then the next command's sweep does the clearing;
 //   - what a client is told has happened: "started" after the command runs,
-//     "exited" after all output is written and everything is torn down;
+//     "exited" after all output is written and everything that anybody could
+//     see is torn down;
 //   - a slow or dead client costs the container its patience at most, never its
 //     log and never its teardown;
 //   - it waits for descriptors and children, it never polls.

@@ -133,7 +133,6 @@ func (m *monitor) supervise(ctx context.Context, conn *record.Conn) {
 	code := reap(pid)
 	memory.Stop()
 	m.finish(ctx, code)
-	m.server.tellAll(record.Event{Kind: record.EventExited, Code: code})
 }
 
 // memoryDelay and settleMemory: what setup needed is given back to the system
@@ -205,14 +204,22 @@ func awaitStranger(pid int) {
 // lostCode is told when the kernel does not know the container's end.
 const lostCode = 255
 
-// finish writes the end down and takes everything down.
+// finish writes the end down, takes everything down, and tells everybody. Of a
+// container that stays the root is unmounted after that: nobody can see it, and
+// who wants the container again waits for the lock.
 func (m *monitor) finish(ctx context.Context, code int) {
+	exited := record.Event{Kind: record.EventExited, Code: code}
 	m.record.MarkExited(code, time.Now().UTC())
-	if !m.record.Host.AutoRemove {
-		// First of all, so that the code is kept if we are killed in teardown.
-		_ = m.store.Save(m.record, record.Volatile)
+	if m.record.Host.AutoRemove {
+		m.end(m.teardown(ctx))
+		m.server.tellAll(exited)
+		return
 	}
-	m.end(m.teardown(ctx))
+	// First of all, so that the code is kept if we are killed in teardown.
+	_ = m.store.Save(m.record, record.Volatile)
+	err := m.teardown(ctx)
+	m.server.tellAll(exited)
+	m.end(errors.Join(err, m.dropRoot(ctx)))
 }
 
 // fail is the end of a start that did not succeed. The container stays as it
@@ -220,7 +227,7 @@ func (m *monitor) finish(ctx context.Context, code int) {
 func (m *monitor) fail(ctx context.Context, conn *record.Conn, cause error) {
 	event := failedEvent(cause)
 	m.failed = true
-	err := m.teardown(ctx)
+	err := errors.Join(m.teardown(ctx), m.dropRoot(ctx))
 	if m.record != nil {
 		m.record.State.ExitCode, m.record.State.Error = event.Code, event.Message
 		m.record.State.Pid = 0

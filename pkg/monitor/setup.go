@@ -82,6 +82,11 @@ func (m *monitor) mountRoot() error {
 	if err != nil {
 		return err
 	}
+	if m.record.Host.AutoRemove {
+		// What it writes is thrown away at its end: no need to bring it to the disk
+		// first, which unmounting would do, for the whole file system below.
+		active = active.Volatile()
+	}
 	if err := active.Mount(m.rootfs()); err != nil {
 		return err
 	}

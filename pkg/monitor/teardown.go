@@ -18,7 +18,10 @@ import (
 // their own, each of which mostly waits for the kernel. Only after a failed
 // start something may be alive, and the runtime comes first.
 func (m *monitor) teardown(ctx context.Context) error {
-	chains := []func(context.Context) error{m.deleteContainer, m.dropNetwork, m.dropRoot}
+	chains := []func(context.Context) error{m.deleteContainer, m.dropNetwork}
+	if m.record == nil || m.record.Host.AutoRemove {
+		chains = append(chains, m.dropRoot)
+	}
 	var errs []error
 	if m.failed {
 		errs = append(errs, m.deleteContainer(ctx))
@@ -66,6 +69,7 @@ func (m *monitor) dropNetwork(ctx context.Context) error {
 }
 
 // dropRoot unmounts the root, and removes what an auto-removed container wrote.
+// It may be called twice.
 func (m *monitor) dropRoot(context.Context) error {
 	if err := unmount(m.rootfs()); err != nil {
 		return err

@@ -54,7 +54,7 @@ type EventKind string
 // The events.
 const (
 	EventStarted EventKind = "started" // the command runs
-	EventExited  EventKind = "exited"  // the container is over and everything of it is torn down
+	EventExited  EventKind = "exited"  // the container is over, its output written, and what others could see of it taken down
 	EventFailed  EventKind = "failed"  // it could not be started, or the request cannot be served
 )
 
