@@ -77,10 +77,7 @@ func TestKilledBuild(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait() // killed
-		w.awaitLocks()
-		if err := Sweep(t.Context(), w.env); err != nil {
-			t.Fatal(err)
-		}
+		w.sweepAll()
 		w.nothingLeft()
 		if left := processesWith(t, "sleep\x008673"); left != 0 {
 			t.Errorf("%d processes of the killed build live on", left)
@@ -109,10 +106,7 @@ func TestKilledAnywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait() // killed
-		w.awaitLocks()
-		if err := Sweep(t.Context(), w.env); err != nil {
-			t.Fatal(err)
-		}
+		w.sweepAll()
 		if w.nothingLeft(); t.Failed() {
 			t.Fatalf("killed after %d ms", i*8)
 		}
@@ -125,25 +119,36 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// awaitLocks waits until nobody holds the locks of a killed build: a child that
-// it was just starting has them until its exec.
-func (w *world) awaitLocks() {
+// sweepAll sweeps until nothing is left to sweep: a child that the killed build
+// was just starting has its locks until it ends, and a control group may be
+// busy for a moment.
+func (w *world) sweepAll() {
 	w.t.Helper()
 	senv, err := w.env.open()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	dirs, err := filepath.Glob(filepath.Join(w.env.RunRoot, "containers", "build-*"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	for _, d := range dirs {
-		lock, err := senv.Records.LockContext(w.t.Context(), filepath.Base(d))
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	for {
+		dirs, err := filepath.Glob(filepath.Join(w.env.RunRoot, "containers", "build-*"))
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if err := lock.Abandon(); err != nil {
+		for _, d := range dirs {
+			lock, err := senv.Records.LockContext(ctx, filepath.Base(d))
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if err := lock.Abandon(); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		if err := Sweep(ctx, w.env); err != nil {
 			w.t.Fatal(err)
+		}
+		if len(dirs) == 0 {
+			return
 		}
 	}
 }

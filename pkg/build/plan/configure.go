@@ -29,7 +29,7 @@ func (p *planner) configure(s *stage, ins dockerfile.Instruction) error {
 		return p.stopSignal(s, i)
 	case *dockerfile.Cmd:
 		cfg.Cmd = commandLine(cfg, i.Command)
-		// Deprecated by the OCI, but Docker writes it and other tools compare it.
+		//lint:ignore SA1019 deprecated by the OCI, but Docker writes it and tools compare it
 		cfg.ArgsEscaped = true
 		s.cmdSet = true
 		s.note(fmt.Sprintf("CMD %q", cfg.Cmd))

@@ -5,9 +5,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
-	"time"
 
 	"box/internal/sys"
 
@@ -53,13 +53,12 @@ func removeGroup(dir string) error {
 		if err := emptyGroup(dir); err != nil {
 			return err
 		}
-		err = unix.Rmdir(dir)
-		if !errors.Is(err, unix.EBUSY) {
+		// A process that has ended is counted for a moment longer, and cgroup v1
+		// has nothing that would tell when it no longer is.
+		if err = unix.Rmdir(dir); !errors.Is(err, unix.EBUSY) {
 			break
 		}
-		// A process that has ended is still counted for a moment, and cgroup v1
-		// has nothing that tells when it is not.
-		time.Sleep(rmdirPause)
+		runtime.Gosched()
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return &fs.PathError{Op: "remove control group", Path: dir, Err: err}
@@ -67,11 +66,9 @@ func removeGroup(dir string) error {
 	return nil
 }
 
-// How often, and at what distance, the removal of a busy control group is tried.
-const (
-	rmdirTries = 200
-	rmdirPause = 5 * time.Millisecond
-)
+// rmdirTries bounds how often the removal of a busy control group is tried:
+// some ten milliseconds.
+const rmdirTries = 2000
 
 // emptyGroup kills the processes of a group until there is none.
 func emptyGroup(dir string) error {

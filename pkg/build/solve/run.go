@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"box/internal/errdefs"
 	"box/pkg/build/plan"
@@ -27,10 +26,6 @@ const hostname = "box-build"
 
 // bundleFile is the OCI configuration in the run directory.
 const bundleFile = "config.json"
-
-// idleBridge is how long the bridge stays after the last step that used it:
-// the next step is likely to come soon.
-const idleBridge = 3 * time.Second
 
 // runner runs the command of one step.
 type runner struct {
