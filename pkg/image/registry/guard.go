@@ -42,7 +42,8 @@ func newGuard(e endpoint) *guard {
 		MaxIdleConnsPerHost:   16,
 		IdleConnTimeout:       60 * time.Second,
 		TLSHandshakeTimeout:   15 * time.Second,
-		ResponseHeaderTimeout: 60 * time.Second,
+		// A registry that copies a large upload to its storage answers late.
+		ResponseHeaderTimeout: 5 * time.Minute,
 		ExpectContinueTimeout: time.Second,
 		// Layers are compressed already; a registry that compresses again would
 		// change the length under us.

@@ -68,7 +68,7 @@ func TestCredentialsStayWithTheRegistry(t *testing.T) {
 			}
 		})
 	}
-	for _, s := range seen.seen {
+	for _, s := range seen.list() {
 		if s != "asked" {
 			t.Errorf("the other host got credentials: %s", s)
 		}
@@ -99,7 +99,7 @@ func TestUploadLocationElsewhere(t *testing.T) {
 	if _, err := c.Push(t.Context(), st, PushRequest{Name: host + "/app:1"}); err == nil {
 		t.Error("the push succeeded")
 	}
-	for _, s := range seen.seen {
+	for _, s := range seen.list() {
 		if s != "asked" {
 			t.Errorf("the other host got credentials: %s", s)
 		}

@@ -98,7 +98,14 @@ func (e *events) add(s string) {
 func (e *events) Start(string, int64)  { e.add("start") }
 func (e *events) Update(string, int64) {}
 func (e *events) Done(_, state string) { e.add(state) }
-func (e *events) String() string       { return strings.Join(e.seen, ", ") }
+func (e *events) String() string       { return strings.Join(e.list(), ", ") }
+
+// list is what has been told so far.
+func (e *events) list() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]string(nil), e.seen...)
+}
 
 func TestPushPullRoundTrip(t *testing.T) {
 	host := serve(t, quiet())
