@@ -36,12 +36,12 @@ type guard struct {
 func newGuard(e endpoint) *guard {
 	g := &guard{host: e.host, insecure: e.insecure}
 	g.inner = &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           g.dial,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConnsPerHost:   16,
-		IdleConnTimeout:       60 * time.Second,
-		TLSHandshakeTimeout:   15 * time.Second,
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         g.dial,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     60 * time.Second,
+		TLSHandshakeTimeout: 15 * time.Second,
 		// A registry that copies a large upload to its storage answers late.
 		ResponseHeaderTimeout: 5 * time.Minute,
 		ExpectContinueTimeout: time.Second,
