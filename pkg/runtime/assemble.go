@@ -3,7 +3,6 @@ package runtime
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -13,6 +12,7 @@ import (
 	"box/pkg/namespaces"
 	"box/pkg/netdev"
 	"box/pkg/rootfs"
+	"box/pkg/spec"
 )
 
 // blueprint is all that the plan of a container depends on: the spec, what the host
@@ -44,7 +44,9 @@ func (bp *blueprint) plan() (*assembly, error) {
 	if bp.set.Creates(specs.NetworkNamespace) {
 		netdev.AddLoopback(b.plan)
 	}
-	b.sysctls(bp.spec.Linux.Sysctl)
+	if err := b.sysctls(bp.spec.Linux.Sysctl); err != nil {
+		return nil, err
+	}
 	bp.root.AddMounts(b.plan)
 	if bp.hooks {
 		b.plan.Mark(markHooks, "hooks find the namespaces and the mounts made, and the host still in sight")
@@ -90,9 +92,9 @@ func (b *assembly) names(bp *blueprint) error {
 // sysctls writes kernel parameters through a procfs of our own that nobody else
 // sees: no mount in the container can make the writes land elsewhere
 // (CVE-2025-52881).
-func (b *assembly) sysctls(values map[string]string) {
+func (b *assembly) sysctls(values map[string]string) error {
 	if len(values) == 0 {
-		return
+		return nil
 	}
 	fs, mnt := b.plan.Slot("fs"), b.plan.Slot("procfs")
 	b.add(
@@ -113,18 +115,23 @@ func (b *assembly) sysctls(values map[string]string) {
 		},
 	)
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		b.sysctl(mnt, name, values[name])
+		path, err := spec.SysctlPath(name)
+		if err != nil {
+			return err
+		}
+		b.sysctl(mnt, name, "sys/"+path, values[name])
 	}
+	return nil
 }
 
-func (b *assembly) sysctl(mnt launch.Slot, name, value string) {
+func (b *assembly) sysctl(mnt launch.Slot, name, path, value string) {
 	file := b.plan.Slot("sysctl")
 	const how = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
 	b.add(
 		launch.Step{
 			Name: "open sysctl " + name, Call: launch.Openat2, Into: file,
 			Args: []launch.Arg{
-				mnt, launch.Text(sysctlPath(name)),
+				mnt, launch.Text(path),
 				launch.OpenHow(unix.O_WRONLY|unix.O_CLOEXEC, 0, how), launch.Int(launch.OpenHowSize),
 			},
 			Why: "below the private procfs and nowhere else",
@@ -139,24 +146,4 @@ func (b *assembly) sysctl(mnt launch.Slot, name, value string) {
 			Why: "done",
 		},
 	)
-}
-
-// sysctlPath turns the name of a parameter into its file. As with sysctl(8), either
-// "." or "/" separates, whichever comes first, and then the other stands for itself:
-// the interface of net/ipv4/conf/eth0.1/forwarding has a dot in its name.
-func sysctlPath(name string) string {
-	dot, slash := strings.IndexByte(name, '.'), strings.IndexByte(name, '/')
-	if slash >= 0 && (dot < 0 || slash < dot) {
-		return "sys/" + name
-	}
-	swap := func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
-		}
-		return r
-	}
-	return "sys/" + strings.Map(swap, name)
 }

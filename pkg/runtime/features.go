@@ -21,7 +21,7 @@ func Features(version string) *features.Features {
 		Linux: &features.Linux{
 			Namespaces:   namespaceNames,
 			Capabilities: capabilityNames[:],
-			Cgroup:       &features.Cgroup{V1: no, V2: yes, Systemd: no, SystemdUser: no, Rdma: no},
+			Cgroup:       &features.Cgroup{V1: no, V2: yes, Systemd: no, SystemdUser: no, Rdma: yes},
 			Seccomp: &features.Seccomp{
 				Enabled: yes, Actions: seccompActions, Operators: seccompOperators, Archs: seccompArchs,
 				KnownFlags: seccompFlags, SupportedFlags: seccompFlags,

@@ -3,14 +3,22 @@ package runtime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+	"box/internal/sys"
+	"box/pkg/launch"
+	"box/pkg/namespaces"
 )
 
 // Names of the hooks, as the OCI runtime spec and runc's messages have them.
@@ -117,4 +125,161 @@ func tail(f *os.File, n int64) []byte {
 	data := make([]byte, st.Size()-from)
 	got, _ := f.ReadAt(data, from)
 	return data[:got]
+}
+
+// This file runs hooks in a container's namespaces: each is a launch program of its
+// own that joins by pidfd.
+
+// containerRunner runs createContainer hooks: programs of the host, found by their
+// path before the container's root is pivoted, with our credentials.
+func (c *creation) containerRunner() runner {
+	return func(ctx context.Context, h *specs.Hook, stdin []byte) ([]byte, error) {
+		return c.runInside(ctx, c.proc.Pidfd, h, stdin, nil)
+	}
+}
+
+// commandRunner runs startContainer hooks: programs of the container, and therefore
+// with the credentials, the filter and the bounding set of its command. The image
+// decides what they are.
+func (c *container) commandRunner(r *Runtime) runner {
+	return func(ctx context.Context, h *specs.Hook, stdin []byte) ([]byte, error) {
+		config, err := c.config()
+		if err != nil {
+			return nil, err
+		}
+		f := gatherFacts()
+		p, err := newProcess(r, config.Process, &f, c.ID, 0)
+		if err != nil {
+			return nil, err
+		}
+		if p.filter, err = c.filter(); err != nil {
+			return nil, err
+		}
+		p.flags, p.userns = c.FilterFlags, c.Join&unix.CLONE_NEWUSER != 0
+		pidfd, err := c.pidfd()
+		if err != nil {
+			return nil, err
+		}
+		defer pidfd.Close()
+		return c.runInside(ctx, pidfd, h, stdin, p)
+	}
+}
+
+// runInside starts a hook that joins the process behind pidfd, and waits for it.
+func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook, stdin []byte, p *process) ([]byte, error) {
+	in, err := memoryFile("hook-stdin", stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	out, err := memoryFile("hook-output", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	fds := &descriptors{files: []*os.File{in, out, out, nil}, free: firstPreserved, report: firstPreserved}
+	b := hookPlan(h, fds, fds.give(pidfd), c.Join, p)
+	proc, err := c.startInside(b, fds, pidfd)
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	err = waitHook(ctx, proc, b)
+	return tail(out, hookOutputLimit), err
+}
+
+// hookPlan is the plan of a hook in the container: join, become, execute.
+func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, join uintptr, p *process) *assembly {
+	b := newAssembly(fds.report)
+	b.begin()
+	namespaces.AddEnter(b.plan, launch.Int(pidfd), join)
+	args := h.Args
+	if len(args) == 0 {
+		args = []string{h.Path}
+	}
+	if p != nil {
+		named := *p.spec
+		named.Args, named.Cwd = []string{h.Path}, "/"
+		p.spec, p.firstFree = &named, fds.free
+		b.becomeUser(p)
+	} else {
+		b.command = b.plan.Slot("hook")
+		b.add(launch.Step{
+			Name: "choose " + h.Path, Call: launch.Set, Args: []launch.Arg{launch.Text(h.Path)}, Into: b.command,
+			Why: "the path counts in the runtime's file system, which is still the root here",
+		}, launch.Step{
+			Name: "close descriptors", Call: launch.CloseRange,
+			Args: []launch.Arg{launch.Int(fds.free), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
+			Why:  "the hook has no use for ours",
+		})
+	}
+	b.execute(args, h.Env)
+	return b
+}
+
+func (c *container) startInside(b *assembly, fds *descriptors, pidfd *os.File) (*launch.Process, error) {
+	program, err := launch.NewProgram(b.plan)
+	if err != nil {
+		return nil, err
+	}
+	defer program.Close()
+	group, err := c.cgroup()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := group.File()
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	var proc *launch.Process
+	start := func() error {
+		proc, err = program.Start(launch.Attr{
+			Files: fds.files, Dir: "/",
+			Sys: syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())},
+		})
+		return err
+	}
+	if c.Join&unix.CLONE_NEWPID == 0 {
+		return proc, start()
+	}
+	err = namespaces.EnterPid(pidfd, start)
+	return proc, err
+}
+
+// waitHook waits for a hook's execve and then for its end, no longer than ctx.
+func waitHook(ctx context.Context, proc *launch.Process, b *assembly) error {
+	_, err := proc.Report()
+	if !errors.Is(err, io.EOF) {
+		_, _ = proc.Wait()
+		return b.explain(err)
+	}
+	exited, err := sys.PollPidfd(proc.Pidfd, remaining(ctx))
+	if err != nil {
+		return err
+	}
+	if !exited {
+		_ = proc.Kill()
+	}
+	ws, err := proc.Wait()
+	switch {
+	case err != nil:
+		return err
+	case !exited:
+		return context.DeadlineExceeded
+	case ws.Signaled():
+		return errdefs.New(errdefs.ErrInvalid, "signal: %v", ws.Signal())
+	case ws.ExitStatus() != 0:
+		return errdefs.New(errdefs.ErrInvalid, "exit status %d", ws.ExitStatus())
+	}
+	return nil
+}
+
+// remaining is the time until the context's deadline in milliseconds; -1 is forever.
+func remaining(ctx context.Context) int {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return -1
+	}
+	return int(max(0, time.Until(deadline).Milliseconds()))
 }

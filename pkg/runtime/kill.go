@@ -127,3 +127,110 @@ func (r *Runtime) Resume(ctx context.Context, id string) error {
 	}
 	return group.Thaw(ctx)
 }
+
+// Delete removes what a stopped container has left: its cgroup and its state. A
+// created container, which has nothing to lose yet, is killed first; with force any
+// is, and an unknown id is no error, for engines delete twice.
+func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
+	if force {
+		r.interrupt(id)
+	}
+	lock, err := r.lock(id)
+	if force && errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	c, err := r.load(id)
+	if errors.Is(err, errdefs.ErrConflict) {
+		// We hold the lock, so its create is dead; it came no further than mkdir.
+		return removeState(r.dir(id))
+	}
+	if err != nil {
+		return err
+	}
+	if st := r.status(c); !force && st != Stopped && st != Created {
+		return errdefs.WithHint(
+			errdefs.New(errdefs.ErrConflict, "cannot delete container %s that is not stopped: %s", id, st),
+			"Kill it first, or use --force.")
+	}
+	return r.remove(ctx, c, c.Hooks)
+}
+
+// interrupt kills the processes of a container whose create may still be under way
+// and hold the lock, in a hook that never ends for example: without its process,
+// create fails and lets go.
+func (r *Runtime) interrupt(id string) {
+	c, err := r.load(id)
+	if err != nil || !r.locked(id) {
+		return
+	}
+	if group, err := c.cgroup(); err == nil {
+		_ = group.Kill()
+	}
+}
+
+// remove ends what is left of the container and forgets it. The caller holds the
+// lock. The record goes last: until then, delete can be repeated.
+func (r *Runtime) remove(ctx context.Context, c *container, poststop bool) error {
+	if err := c.end(ctx); err != nil {
+		return err
+	}
+	if poststop {
+		r.poststop(ctx, c)
+	}
+	return removeState(c.dir)
+}
+
+// end kills every process of the container, waits for their end and removes the cgroup.
+func (c *container) end(ctx context.Context) error {
+	if err := c.killInit(); err != nil {
+		return err
+	}
+	group, err := c.cgroup()
+	if err != nil {
+		return err
+	}
+	if err := group.Kill(); err != nil {
+		return err
+	}
+	return group.Remove(ctx)
+}
+
+// killInit kills the init process and waits until it is dead (a zombie is).
+func (c *container) killInit() error {
+	if !c.alive() {
+		return nil
+	}
+	pidfd, err := c.pidfd()
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer pidfd.Close()
+	if err := sys.PidfdSendSignal(pidfd, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	_, err = sys.PollPidfd(pidfd, -1)
+	return err
+}
+
+// poststop runs the hooks that follow a container's end. A failure is a warning:
+// the container is gone, and engines must be able to delete it.
+func (r *Runtime) poststop(ctx context.Context, c *container) {
+	config, err := c.config()
+	if err == nil && config.Hooks != nil {
+		st := c.State
+		st.Status, st.Pid = Stopped, 0
+		for i := range config.Hooks.Poststop { // one by one: a failing hook does not stop the others
+			err = errors.Join(err, runHooks(ctx, hookPoststop, config.Hooks.Poststop[i:i+1], &st, hostRunner(c.Bundle)))
+		}
+	}
+	if err != nil {
+		r.warn(err.Error())
+	}
+}

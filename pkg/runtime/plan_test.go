@@ -176,17 +176,3 @@ func TestMountOptionsOfFeaturesAreUnderstood(t *testing.T) {
 		_ = planOf(t, s)
 	}
 }
-
-func TestSysctlPath(t *testing.T) {
-	for name, want := range map[string]string{
-		"net.ipv4.ip_forward":             "sys/net/ipv4/ip_forward",
-		"net/ipv4/ip_forward":             "sys/net/ipv4/ip_forward",
-		"net.ipv4.conf.eth0/1.forwarding": "sys/net/ipv4/conf/eth0.1/forwarding",
-		"net/ipv4/conf/eth0.1/forwarding": "sys/net/ipv4/conf/eth0.1/forwarding",
-		"kernel.shmmax":                   "sys/kernel/shmmax",
-	} {
-		if got := sysctlPath(name); got != want {
-			t.Errorf("sysctlPath(%q) = %q, want %q", name, got, want)
-		}
-	}
-}

@@ -10,21 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/spec"
 )
 
 // This file holds what only the parent can do to the program, by its pid, while
 // the program waits for permission to go on: the program is not dumpable, so its
 // own /proc files belong to root, and in a user namespace it lacks the privileges.
-
-// rlimits are the resources of setrlimit(2) by the names of the spec.
-var rlimits = map[string]int{
-	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU,
-	"RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS,
-	"RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK, "RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE,
-	"RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS,
-	"RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO, "RLIMIT_RTTIME": unix.RLIMIT_RTTIME,
-	"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
-}
 
 // limitFiles is the limit that is set in two parts: what needs privilege from
 // outside, the lowering by the program's last steps. Until then it holds three
@@ -55,7 +46,7 @@ func tend(pid int, p *specs.Process) error {
 }
 
 func setLimit(pid int, l specs.POSIXRlimit) error {
-	resource, ok := rlimits[l.Type]
+	resource, ok := spec.Rlimit(l.Type)
 	if !ok {
 		return errdefs.New(errdefs.ErrInvalid, "process.rlimits: unknown limit %q", l.Type)
 	}
