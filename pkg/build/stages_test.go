@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -300,5 +301,53 @@ func TestReasons(t *testing.T) {
 		if d := cmp.Diff(c.want, build(c.text)); d != "" {
 			t.Errorf("%q: %s", c.text, d)
 		}
+	}
+}
+
+// TestBuildsAtOnce runs several builds over the same directories.
+func TestBuildsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.put("f", "x")
+	text := "FROM busybox\nCOPY f /\nRUN cat /f > /g\nFROM scratch\nCOPY --from=0 /g /\n"
+	ids := make(chan string, 6)
+	for range cap(ids) {
+		go func() {
+			r, err := Build(t.Context(), Request{Context: w.dir, Text: []byte(text), Network: "none", NoCache: true}, w.env)
+			if err != nil {
+				ids <- err.Error()
+				return
+			}
+			ids <- strings.Join(w.layer(r.Image), " ")
+		}()
+	}
+	for range cap(ids) {
+		if got := <-ids; got != "g 0644 0:0" {
+			t.Errorf("%s", got)
+		}
+	}
+}
+
+// TestDeletionsAndReplacedDirectories follows what was removed and made anew
+// through several layers and a copy from the stage.
+func TestDeletionsAndReplacedDirectories(t *testing.T) {
+	w := newWorld(t)
+	w.build("FROM busybox AS a\nRUN mkdir -p /d/old && echo 1 > /d/one && echo 2 > /two\nRUN rm -rf /d /two && mkdir /d && echo new > /d/new\n" +
+		"RUN ls /d && test ! -e /two && echo gone\nFROM busybox\nCOPY --from=a /d /got\nRUN find /got | sort\n")
+	if d := cmp.Diff("new\ngone\n/got\n/got/new\n", w.output()); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestManySteps builds more layers than one page of mount options can name.
+func TestManySteps(t *testing.T) {
+	w := newWorld(t)
+	var text strings.Builder
+	text.WriteString("FROM busybox\n")
+	for i := range 130 {
+		fmt.Fprintf(&text, "COPY <<f%d /many/\n%d\nf%d\n", i, i, i)
+	}
+	w.build(text.String() + "RUN ls /many | wc -l\n")
+	if w.output() != "130\n" {
+		t.Errorf("output %q", w.output())
 	}
 }

@@ -2,13 +2,14 @@ package plan
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"box/internal/errdefs"
 	"box/pkg/build/dockerfile"
 	"box/pkg/image"
 
-	"github.com/moby/sys/signal"
+	"golang.org/x/sys/unix"
 )
 
 // configure carries out the instructions that change the image config only.
@@ -150,10 +151,33 @@ func (p *planner) stopSignal(s *stage, i *dockerfile.StopSignal) error {
 	if err != nil {
 		return err
 	}
-	if _, err := signal.ParseSignal(name); err != nil {
+	if !isSignal(name) {
 		return errdefs.New(errdefs.ErrInvalid, "STOPSIGNAL %s: no such signal", name)
 	}
 	s.config.Config.StopSignal = name
 	s.note("STOPSIGNAL " + name)
 	return nil
 }
+
+// maxSignal is the largest signal number of Linux.
+const maxSignal = 64
+
+// isSignal accepts what Docker does: a number, or a name with or without SIG,
+// also of a real-time signal relative to the first or last one.
+func isSignal(s string) bool {
+	if n, err := strconv.Atoi(s); err == nil {
+		return n > 0 && n <= maxSignal
+	}
+	name := strings.TrimPrefix(strings.ToUpper(s), "SIG")
+	for _, edge := range []string{"RTMIN", "RTMAX"} {
+		if rest, ok := strings.CutPrefix(name, edge); ok {
+			n, err := strconv.Atoi(rest)
+			inside := edge == "RTMIN" && n > 0 || edge == "RTMAX" && n < 0
+			return rest == "" || err == nil && inside && max(n, -n) <= maxRealTime
+		}
+	}
+	return unix.SignalNum("SIG"+name) != 0
+}
+
+// maxRealTime is how far the real-time signals reach from either end.
+const maxRealTime = 30

@@ -247,3 +247,14 @@ func TestMode(t *testing.T) {
 		}
 	}
 }
+
+func TestSignals(t *testing.T) {
+	for s, want := range map[string]bool{
+		"SIGTERM": true, "term": true, "9": true, "64": true, "SIGRTMIN": true, "RTMIN+3": true, "SIGRTMAX-2": true,
+		"0": false, "65": false, "-1": false, "": false, "SIGNOPE": false, "RTMIN-1": false, "RTMAX+1": false, "RTMIN+99": false, "RTMINx": false,
+	} {
+		if isSignal(s) != want {
+			t.Errorf("%q: %v", s, !want)
+		}
+	}
+}
