@@ -31,6 +31,9 @@ func Parse(name string, text []byte) (*File, error) {
 	for _, w := range tree.Warnings {
 		f.warn(w.Short, w.Location)
 	}
+	if _, _, at, ok := parser.ParseDirective("check", text); ok {
+		f.Warnings = append(f.Warnings, Warning{Line: posOf(at).Start, Text: "the directive check= is not carried out: findings never stop a build"})
+	}
 	if err := f.startsWithFrom(tree.AST); err != nil {
 		return nil, err
 	}

@@ -104,7 +104,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	f := parse(t, "FROM a as Up\nRUN x \\\n\n  y\n")
+	f := parse(t, "# check=error=true\nFROM a as Up\nRUN x \\\n\n  y\n")
 	var rules []string
 	for _, w := range f.Warnings {
 		rules = append(rules, w.Rule)
@@ -112,7 +112,7 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("warning without line or text: %+v", w)
 		}
 	}
-	if d := cmp.Diff([]string{"", "StageNameCasing", "FromAsCasing"}, rules); d != "" {
+	if d := cmp.Diff([]string{"", "", "StageNameCasing", "FromAsCasing"}, rules); d != "" {
 		t.Error(d)
 	}
 }

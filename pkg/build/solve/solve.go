@@ -123,8 +123,10 @@ func Solve(ctx context.Context, env Env, job Job) (*Solved, error) {
 		return nil, err
 	}
 	group, gctx := errgroup.WithContext(ctx)
-	for _, op := range job.Plan.Ops {
+	for range job.Plan.Ops {
 		s.nodes = append(s.nodes, &vertex{done: make(chan struct{})})
+	}
+	for _, op := range job.Plan.Ops {
 		group.Go(func() error { return s.visit(gctx, op) })
 	}
 	err := group.Wait()
