@@ -81,14 +81,14 @@ func TestLayerHoldsOnlyChanges(t *testing.T) {
 // built before the failure stays cached.
 func TestFailingRun(t *testing.T) {
 	w := newWorld(t)
-	text := "FROM busybox\nRUN echo one > /one\nRUN echo first; echo last >&2; exit 7\nRUN echo never\n"
+	text := "FROM busybox\nRUN echo one > /one\nRUN echo first; echo last; exit 7\nRUN echo never\n"
 	_, err := w.try(t.Context(), text, nil)
 	var run *RunError
 	if !errors.As(err, &run) || run.ExitCode != 7 {
 		t.Fatalf("error: %v", err)
 	}
-	want := "Dockerfile:3: process \"/bin/sh -c echo first; echo last >&2; exit 7\" did not complete successfully: exit code: 7; its last lines:\n" +
-		"    first\n    last\n  1 | FROM busybox\n  2 | RUN echo one > /one\n> 3 | RUN echo first; echo last >&2; exit 7\n  4 | RUN echo never"
+	want := "Dockerfile:3: process \"/bin/sh -c echo first; echo last; exit 7\" did not complete successfully: exit code: 7; its last lines:\n" +
+		"    first\n    last\n  1 | FROM busybox\n  2 | RUN echo one > /one\n> 3 | RUN echo first; echo last; exit 7\n  4 | RUN echo never"
 	if d := cmp.Diff(want, err.Error()); d != "" {
 		t.Error(d)
 	}

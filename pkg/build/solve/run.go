@@ -168,7 +168,7 @@ func (r *runner) inside(ctx context.Context, out *os.File) (int, error) {
 	rootfs := filepath.Join(r.space.dir(), "rootfs")
 	// Mount points for /proc, /etc/resolv.conf and the like come from a
 	// directory below the image, so that none has to be made in the snapshot.
-	if err := r.space.active.MountOver(rootfs, r.stubs); err != nil {
+	if err := r.space.active.Volatile().MountOver(rootfs, r.stubs); err != nil {
 		return -1, err
 	}
 	defer unmount(rootfs)

@@ -208,7 +208,7 @@ func (st *step) run(ctx context.Context, w *workspace) error {
 }
 
 func (st *step) copy(ctx context.Context, w *workspace) error {
-	root, err := w.active.Detached()
+	root, err := w.active.Volatile().Detached()
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (st *step) copy(ctx context.Context, w *workspace) error {
 }
 
 func (st *step) workdir(w *workspace) error {
-	root, err := w.active.Detached()
+	root, err := w.active.Volatile().Detached()
 	if err != nil {
 		return err
 	}
