@@ -88,7 +88,7 @@ make_debian() {
 			} >"$root/etc/npmrc"
 		fi
 		# What differs from run to run, or names the machine it was made on.
-		rm -rf "$root"/var/log/* "$root"/var/cache/* "$root"/var/lib/apt/lists/*
+		find "$root/var/log" "$root/var/cache" "$root/var/lib/apt/lists" -type f -delete
 		rm -f "$root/etc/resolv.conf" "$root/etc/hostname"
 		: >"$root/etc/machine-id"
 	EOF

@@ -61,6 +61,9 @@ func (a *app) ps(ctx context.Context, o psOptions) error {
 		return usage(err)
 	}
 	all := o.all || o.latest || o.last > 0 || byStatus
+	if err := a.sweepBuilds(ctx); err != nil {
+		return err
+	}
 	list, err := e.List(ctx, all)
 	if err != nil {
 		return err

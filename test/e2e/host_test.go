@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/sys/capability"
+
 	"box/test/baseimage"
 )
 
@@ -48,7 +50,7 @@ func newHost(t *testing.T, images ...string) *host {
 	}
 	h.env = append(os.Environ(),
 		"PATH="+programs+":"+os.Getenv("PATH"), "HOME="+filepath.Join(dir, "home"),
-		"BOX_ROOT="+h.root, "BOX_RUNROOT="+h.runRoot, "BOX_REGISTRIES_CONF="+conf, "DOCKER_CONFIG="+filepath.Join(dir, "home", ".docker"))
+		"BOX_ROOT="+h.root, "BOX_RUNROOT="+h.runRoot, "BOX_REGISTRIES_CONF="+conf)
 	h.strangers = orphanGroups(t)
 	t.Cleanup(h.end)
 	return h
@@ -141,8 +143,8 @@ func (h *host) fails(code int, words []string, args ...string) {
 }
 
 // fetch gets a page, waiting for the server to listen.
-func fetch(t *testing.T, url string) string {
-	t.Helper()
+func (h *host) fetch(url string) string {
+	h.t.Helper()
 	client := http.Client{Timeout: 5 * time.Second}
 	var err error
 	for range 200 {
@@ -157,7 +159,11 @@ func fetch(t *testing.T, url string) string {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Fatalf("fetch %s: %v", url, err)
+	h.t.Errorf("fetch %s: %v\n%s", url, err, h.try("ps", "-a").stdout)
+	for _, name := range strings.Fields(h.try("ps", "-a", "--format", "{{.Names}}").stdout) {
+		h.t.Logf("logs of %s: %s", name, h.try("logs", name))
+	}
+	h.t.FailNow()
 	return ""
 }
 
@@ -193,6 +199,17 @@ func requireRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
+	}
+	// crun raises RLIMIT_MEMLOCK for its device program, come what may.
+	held, err := capability.NewPid2(0)
+	if err == nil {
+		err = held.Load()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Base(os.Getenv("BOX_RUNTIME")) == "crun" && !held.Get(capability.EFFECTIVE, capability.CAP_SYS_RESOURCE) {
+		t.Skip("crun needs CAP_SYS_RESOURCE, which root has not got here")
 	}
 }
 
