@@ -136,6 +136,19 @@ func TestMaskSourceIsTheHosts(t *testing.T) {
 	}
 }
 
+// TestMaskLeavesTheHostsNode: the device over a masked file is the host's own node.
+// A container's root, who has CAP_FOWNER and CAP_CHOWN, must not change it there.
+func TestMaskLeavesTheHostsNode(t *testing.T) {
+	needRoot(t)
+	s := standard(busybox(t))
+	out, err := run(t, s, "/", `for change in "chmod 0666" "chown 0:0" "touch"; do
+		$change /proc/timer_list 2>/dev/null && echo "$change is allowed"
+	done; cat /proc/timer_list; echo x > /proc/timer_list && echo writable`) // the changes change nothing, should they be allowed
+	if err != nil || out != "writable\n" {
+		t.Errorf("container: %q, %v", out, err)
+	}
+}
+
 // TestWorkdirStaysInside: a working directory must not be made or entered outside
 // (CVE-2024-21626, CVE-2026-55686).
 func TestWorkdirStaysInside(t *testing.T) {

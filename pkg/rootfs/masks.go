@@ -21,6 +21,11 @@ func (r *Rootfs) AddMasks(p *launch.Plan) {
 // maskAttr is what the empty directory over a masked one is mounted with.
 const maskAttr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 
+// maskFileAttr is what the device over a masked file is mounted with. Read-only is
+// about the node, not about what is written to the device. Devices must work: who
+// reads shall get end of file.
+const maskFileAttr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
+
 // addMasked opens what covers (a file, a directory) and covers the paths with it.
 func (r *Rootfs) addMasked(p *launch.Plan) {
 	file, dir := p.Slot("null"), p.Slot("empty")
@@ -83,6 +88,7 @@ func (r *Rootfs) addMask(p *launch.Plan, path string, file, dir launch.Slot) {
 	p.Add(
 		r.open(lookup{dir: r.root, path: path}, dst, name, "a file: it is covered by /dev/null", launch.Allow{Errno: unix.ENOENT, To: next}),
 		clone(file, m, 0, name, "a copy of the verified device, not of what the path means by now"),
+		setattr(m, false, unix.MountAttr{Attr_set: maskFileAttr}, name, "read-only: it is the host's node, whose mode and owner the container's root could change"),
 		attach(m, dst, name, "reading gives end of file"),
 	)
 	p.Place(next)
