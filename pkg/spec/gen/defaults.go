@@ -85,6 +85,8 @@ func readonlyPaths() []string {
 
 // defaultDeviceRules returns Docker's device rules: deny everything, allow what
 // every program expects, and leave FUSE closed even if a runtime would open it.
+// Unlike Docker's they leave out 5:1: a node of that number is the host's console,
+// with what is typed there, and the container's /dev/console is a pseudo terminal.
 // Runtimes add the pseudo terminals and mknod(2) of their own accord.
 func defaultDeviceRules() []specs.LinuxDeviceCgroup {
 	char := func(allow bool, major, minor int64) specs.LinuxDeviceCgroup {
@@ -97,7 +99,6 @@ func defaultDeviceRules() []specs.LinuxDeviceCgroup {
 		char(true, 1, 9),     // urandom
 		char(true, 1, 8),     // random
 		char(true, 5, 0),     // tty
-		char(true, 5, 1),     // console
 		char(false, 10, 229), // fuse
 	}
 }
