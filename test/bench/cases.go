@@ -19,6 +19,8 @@ type field struct {
 	dir   string
 	turns int
 	undo  []func()
+
+	usable []string // runtimes
 }
 
 func (f *field) tidy() {
@@ -78,15 +80,25 @@ func (f *field) startCase() benchCase {
 	return c
 }
 
-// runtimes are box-runtime and the others that are installed.
+// runtimes are box-runtime and the others that are installed and can run the
+// bundle on this machine.
 func (f *field) runtimes() []string {
-	list := []string{filepath.Join(f.bin, "box-runtime")}
-	for _, other := range []string{"crun", "runc"} {
-		if installed(other) {
-			list = append(list, other)
-		}
+	if f.usable != nil {
+		return f.usable
 	}
-	return list
+	f.usable = []string{filepath.Join(f.bin, "box-runtime")}
+	bundle := f.bundle("probe", "true")
+	for _, other := range []string{"crun", "runc"} {
+		if !installed(other) {
+			continue
+		}
+		if out, err := exec.CommandContext(f.ctx, other, "--root", f.rootOf(other), "run", "--bundle", bundle, "bench-probe").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s is left out, it cannot run here: %s\n", other, strings.TrimSpace(string(out)))
+			continue
+		}
+		f.usable = append(f.usable, other)
+	}
+	return f.usable
 }
 
 // bundle makes a bundle whose command is argv, once per name.
@@ -107,6 +119,7 @@ func (f *field) bundle(name string, argv ...string) string {
 	}
 	process := spec["process"].(map[string]any)
 	process["terminal"], process["args"] = false, argv
+	spec["ociVersion"] = "1.0.2" // the newest that Debian 12's crun takes
 	data, err := json.Marshal(spec)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600)

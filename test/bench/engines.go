@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"box/test/baseimage"
 )
@@ -27,19 +30,41 @@ func (f *field) engines() []engine {
 	}
 	list := []engine{{"box", []string{f.bin + "/box", "--root", f.dir + "/box", "--runroot", f.dir + "/boxrun"}}}
 	if installed("podman") {
-		list = append(list, engine{"podman", []string{"podman", "--root", f.dir + "/podman", "--runroot", f.dir + "/podmanrun"}})
+		base := []string{"podman", "--root", f.dir + "/podman", "--runroot", f.dir + "/podmanrun", "--cgroup-manager", "cgroupfs"}
+		if !slices.Contains(f.runtimes(), "crun") {
+			base = append(base, "--runtime", "runc")
+		}
+		list = append(list, engine{"podman", base})
 		f.undo = append(f.undo, func() { _ = exec.Command("umount", "-q", f.dir+"/podman/overlay").Run() })
 	}
 	// dockerd has no such flag; it is measured only where it runs anyhow.
 	if exec.Command("docker", "info").Run() == nil {
 		list = append(list, engine{"docker", []string{"docker"}})
 	}
+	var usable []engine
 	for _, e := range list {
-		f.must(e.command("import", rootfs, "localhost/bench-busybox:latest")...)
-		f.undo = append(f.undo, func() { _ = exec.Command(e.base[0], e.command("rmi", "-f", "localhost/bench-busybox")[1:]...).Run() })
+		f.must(e.command("import", rootfs, benchImage)...)
+		f.undo = append(f.undo, func() { _ = exec.Command(e.base[0], e.command("rmi", "-f", benchImage)[1:]...).Run() })
+		probe := []string{"run", "--rm", "--network", "none"}
+		if e.name == "podman" {
+			probe = append(probe, podmanLimits...)
+		}
+		probe = e.command(append(probe, benchImage, "true")...)
+		if out, err := exec.CommandContext(f.ctx, probe[0], probe[1:]...).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s is left out, it cannot run here: %s\n", e.name, strings.TrimSpace(string(out)))
+			continue
+		}
+		usable = append(usable, e)
 	}
-	return list
+	return usable
 }
+
+// benchImage is the name of the image that every engine runs.
+const benchImage = "localhost/bench-busybox:latest"
+
+// podmanLimits take back limits that podman sets by default: some need a
+// capability that not every root has, some a cgroup controller.
+var podmanLimits = []string{"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--pids-limit", "0"}
 
 func (f *field) engineCases() []benchCase {
 	engines := f.engines()
@@ -54,7 +79,11 @@ func (f *field) engineCases() []benchCase {
 	} {
 		c := benchCase{name: variant.name, turns: f.turns}
 		for _, e := range engines {
-			args := append(append([]string{"run", "--rm"}, variant.flags...), "localhost/bench-busybox:latest", "true")
+			args := append([]string{"run", "--rm"}, variant.flags...)
+			if e.name == "podman" {
+				args = append(args, podmanLimits...)
+			}
+			args = append(args, benchImage, "true")
 			c.contenders = append(c.contenders, contender{name: e.name, steps: once(e.command(args...)...)})
 		}
 		all = append(all, c)

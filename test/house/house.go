@@ -19,12 +19,22 @@ import (
 
 // The bar; see docs/style.md.
 const (
-	MaxFunction    = 100 // lines
-	MedianFunction = 9   // lines
+	MaxFunction    = 100 // lines of the body
+	MedianFunction = 9   // the same
 	MaxFile        = 600 // lines
 	MaxPackage     = 3000
 	MinDocumented  = 0.92 // share of exported names with a comment
 )
+
+// large are the packages that have a reason to be larger than MaxPackage.
+var large = map[string]string{
+	"pkg/cli":     "one file per verb, each with its flags and their explanations",
+	"pkg/runtime": "the OCI life cycle, one file per verb and one per thing that create prepares",
+}
+
+// foreignWords are the packages whose messages repeat runc's on purpose:
+// engines look for them.
+var foreignWords = []string{"pkg/runtime", "cmd/box-runtime"}
 
 // Metrics are the figures of a source tree without its tests.
 type Metrics struct {
@@ -82,7 +92,7 @@ func (m *Metrics) file(path string) error {
 		return err
 	}
 	lines := fset.File(f.Pos()).LineCount()
-	if lines > MaxFile {
+	if lines > MaxFile && !ast.IsGenerated(f) {
 		m.find(fset, f.Pos(), "file has %d lines, more than %d", lines, MaxFile)
 	}
 	if strings.HasSuffix(path, "_test.go") {
@@ -120,7 +130,10 @@ func (m *Metrics) declarations(fset *token.FileSet, f *ast.File) {
 }
 
 func (m *Metrics) function(fset *token.FileSet, d *ast.FuncDecl) {
-	n := fset.Position(d.End()).Line - fset.Position(d.Pos()).Line + 1
+	n := 1 // lines of the body
+	if d.Body != nil {
+		n = max(n, fset.Position(d.Body.Rbrace).Line-fset.Position(d.Body.Lbrace).Line-1)
+	}
 	m.Functions = append(m.Functions, n)
 	if n > MaxFunction {
 		m.find(fset, d.Pos(), "func %s has %d lines, more than %d", d.Name.Name, n, MaxFunction)
@@ -229,9 +242,22 @@ func (m *Metrics) errorText(fset *token.FileSet, arg ast.Expr) {
 	if err != nil {
 		return
 	}
+	file := filepath.ToSlash(fset.Position(arg.Pos()).Filename)
+	if slices.ContainsFunc(foreignWords, func(dir string) bool { return strings.Contains(file, dir+"/") }) {
+		return
+	}
 	if badStart.MatchString(strings.ToLower(text)) {
 		m.find(fset, lit.Pos(), "error text %q: say verb and object", text)
 	}
+}
+
+func hasReason(dir string) bool {
+	for name := range large {
+		if strings.HasSuffix(filepath.ToSlash(dir), name) {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Metrics) finish() {
@@ -242,7 +268,7 @@ func (m *Metrics) finish() {
 		}
 	}
 	for dir, n := range m.packageLines {
-		if n > MaxPackage {
+		if n > MaxPackage && !hasReason(dir) {
 			m.Findings = append(m.Findings, fmt.Sprintf("%s: package has %d lines, more than %d", dir, n, MaxPackage))
 		}
 	}
