@@ -167,6 +167,10 @@ func (c *creation) prepare() error {
 	if c.group, err = cgroups.Resolve(c.spec.Linux.CgroupsPath, c.ID); err != nil {
 		return err
 	}
+	// Before the record names it: what the record names is ours to kill.
+	if pids, err := c.group.Procs(); err != nil || len(pids) > 0 {
+		return errors.Join(err, errdefs.New(errdefs.ErrConflict, "container's cgroup is not empty: %d process(es) found in %s", len(pids), c.group.Path()))
+	}
 	c.Cgroup = c.group.Path()
 	if err := c.keepConfig(); err != nil {
 		return err
@@ -315,6 +319,7 @@ func (c *container) frozen() bool {
 // process: the program is born in it, so nothing it does escapes them.
 func (c *creation) makeGroup() error {
 	if err := c.group.Create(); err != nil {
+		c.Cgroup = "" // somebody else's after all
 		return err
 	}
 	resources := c.spec.Linux.Resources

@@ -15,6 +15,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"box/pkg/cgroups"
 )
 
 func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
@@ -305,5 +307,41 @@ func TestUnsupportedIsRefusedByName(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(b.root, b.id)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a refused create left its state (%v)", err)
+	}
+}
+
+// A cgroup in which others live is not taken over, and above all not killed when
+// create fails for it.
+func TestForeignCgroupIsLeftAlone(t *testing.T) {
+	b := newBench(t, "true")
+	root, err := cgroups.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(root, b.id+"-foreign")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	group, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Close()
+	other := exec.Command("sleep", "1000")
+	other.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b.spec.Linux.CgroupsPath = "/" + b.id + "-foreign"
+	if r := b.run(); r.code != 1 || !strings.Contains(r.err, "container's cgroup is not empty: 1 process(es)") {
+		t.Errorf("%+v", r)
+	}
+	if err := other.Process.Signal(unix.Signal(0)); err != nil {
+		t.Errorf("the process in the foreign cgroup: %v", err)
+	}
+	_ = other.Process.Kill()
+	_ = other.Wait()
+	if err := os.Remove(dir); err != nil {
+		t.Error(err)
 	}
 }

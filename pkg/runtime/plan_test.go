@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -48,8 +49,18 @@ func planOf(t *testing.T, s *specs.Spec) *assembly {
 	return b
 }
 
-// The golden files are what `box-runtime plan` prints. A change in them is a change
-// in what a container is made by: read it as you would read code.
+// outline is a plan with one line for each step: its call and its name. Arguments and
+// jumps are pinned where they are made, in the golden files of pkg/rootfs and others.
+func outline(p *launch.Plan) string {
+	var b strings.Builder
+	for _, s := range p.Steps() {
+		fmt.Fprintf(&b, "%-14s %s\n", s.Call, s.Name)
+	}
+	return b.String()
+}
+
+// The golden files are the outlines of whole plans. A change in them is a change in
+// what a container is made by: read it as you would read code.
 func TestGoldenPlans(t *testing.T) {
 	for name, change := range map[string]func(*specs.Spec){
 		"default": func(*specs.Spec) {},
@@ -77,7 +88,7 @@ func TestGoldenPlans(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := gen.Runtime()
 			change(s)
-			compareGolden(t, "testdata/plan-"+name+".golden", planOf(t, s).plan.String())
+			compareGolden(t, "testdata/plan-"+name+".golden", outline(planOf(t, s).plan))
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -37,6 +38,9 @@ func (c *creation) blueprint() (*blueprint, error) {
 		return nil, err
 	}
 	c.fds, bp.wait = bp.fds, c.wait
+	if n := c.facts.listen; n > 0 { // sd_listen_fds(3): the command is pid 1 of its namespace
+		bp.env = append(bp.env, "LISTEN_FDS="+strconv.Itoa(n), "LISTEN_PID=1")
+	}
 	if c.permit, err = c.fds.openPermit(); err != nil {
 		return nil, err
 	}

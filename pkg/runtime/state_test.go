@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -35,4 +36,12 @@ func FuzzValidateID(f *testing.F) {
 			t.Errorf("ValidateID accepted %q", id)
 		}
 	})
+}
+
+func ExampleValidateID() {
+	fmt.Println(ValidateID("web-1"))
+	fmt.Println(ValidateID("../web"))
+	// Output:
+	// <nil>
+	// invalid container ID format: "../web"
 }
