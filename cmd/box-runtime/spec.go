@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -33,7 +35,7 @@ func writeSpec(path string) error {
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if os.IsExist(err) {
+	if errors.Is(err, fs.ErrExist) {
 		return errdefs.New(errdefs.ErrExists, "file %s exists: remove it first", path)
 	}
 	if err != nil {

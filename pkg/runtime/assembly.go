@@ -115,8 +115,10 @@ func (b *assembly) waitForStart(fds *descriptors) {
 
 // Offsets in struct statx (statx(2)).
 const (
-	statxSize = 256
-	statxMode = 28
+	statxSize  = 256
+	statxMode  = 28
+	statxMajor = 128
+	statxMinor = 132
 )
 
 // probe adds the steps that look for the command with the command's own

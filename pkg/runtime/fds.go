@@ -114,17 +114,29 @@ func (d *descriptors) started() {
 type facts struct {
 	held    uint64 // capabilities that we can hand on
 	lastCap int    // highest capability that the kernel knows
+	nulls   []int  // which of stdio are the host's /dev/null
 	listen  int    // descriptors of socket activation (sd_listen_fds(3))
 }
 
 func gatherFacts() facts {
-	f := facts{lastCap: lastCapability(), listen: listenFDs()}
+	f := facts{lastCap: lastCapability(), listen: listenFDs(), nulls: hostNulls()}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
 	if err := unix.Capget(&header, &sets[0]); err == nil {
 		f.held = uint64(sets[1].Permitted)<<32 | uint64(sets[0].Permitted)
 	}
 	return f
+}
+
+// hostNulls returns which of the standard streams are /dev/null.
+func hostNulls() (fds []int) {
+	for fd := range firstPreserved {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(nullMajor, nullMinor) {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
 }
 
 // lastCapability asks the kernel for one capability after the other, beginning where

@@ -148,6 +148,7 @@ func (c *container) commandRunner(r *Runtime) runner {
 			return nil, err
 		}
 		f := gatherFacts()
+		f.nulls = nil // our stdio is not the hook's
 		p, err := newProcess(r, config.Process, &f, c.ID, 0)
 		if err != nil {
 			return nil, err

@@ -345,3 +345,37 @@ func TestForeignCgroupIsLeftAlone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The standard streams are often the host's /dev/null; the command must not get at
+// that inode, neither in run nor in exec.
+func TestHostsNullIsOutOfReach(t *testing.T) {
+	inode := func() (ino uint64, mode uint32) {
+		var st unix.Stat_t
+		if err := unix.Stat("/dev/null", &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Ino, st.Mode
+	}
+	ino, mode := inode()
+	const script = "busybox stat -L -c %i /proc/self/fd/0; busybox chmod 640 /proc/self/fd/0"
+	b := newBench(t, "sh", "-c", script)
+	caps := b.spec.Process.Capabilities
+	for _, set := range []*[]string{&caps.Bounding, &caps.Effective, &caps.Permitted} {
+		*set = append(*set, "CAP_FOWNER")
+	}
+	own := fmt.Sprintln(ino)
+	if r := b.run(); r.code != 0 || r.out == own {
+		t.Errorf("run: %+v, want another inode than the host's %d", r, ino)
+	}
+	b.spec.Process.Args = []string{"sleep", "1000"}
+	b.save()
+	b.do("run", "-d", b.id)
+	defer b.do("delete", "--force", b.id)
+	if r := b.try("exec", b.id, "sh", "-c", script); r.code != 0 || r.out == own {
+		t.Errorf("exec: %+v, want another inode than the host's %d", r, ino)
+	}
+	if _, now := inode(); now != mode {
+		_ = os.Chmod("/dev/null", 0o666)
+		t.Errorf("mode of the host's /dev/null is %o, was %o", now, mode)
+	}
+}

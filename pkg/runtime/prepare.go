@@ -2,6 +2,8 @@ package runtime
 
 import (
 	"encoding/binary"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -207,7 +209,7 @@ func (c *creation) keepFilter(p *process) error {
 // filter reads the container's seccomp filter back; nil if it has none.
 func (c *container) filter() ([]unix.SockFilter, error) {
 	data, err := readFile(c.path(filterFile))
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {

@@ -26,9 +26,10 @@ type process struct {
 	filter    []unix.SockFilter // seccomp; nil for none
 	flags     uint              // of the filter
 	caps      capabilities
-	lastCap   int // highest capability number of this kernel
-	firstFree int // lowest descriptor that the command must not see
-	child     int // PR_SET_PDEATHSIG for the command; 0 for none
+	lastCap   int   // highest capability number of this kernel
+	nulls     []int // standard streams that are the host's /dev/null
+	firstFree int   // lowest descriptor that the command must not see
+	child     int   // PR_SET_PDEATHSIG for the command; 0 for none
 }
 
 // newProcess reads a process of a spec and checks what the kernel would refuse
@@ -44,7 +45,11 @@ func newProcess(r *Runtime, p *specs.Process, f *facts, id string, free int) (*p
 	for _, name := range caps.fitAmbient() {
 		r.warn("can't raise ambient capability " + name + ": it is not both permitted and inheritable")
 	}
-	return &process{spec: p, keyring: "_ses." + id, caps: caps, lastCap: f.lastCap, firstFree: free}, nil
+	out := &process{spec: p, keyring: "_ses." + id, caps: caps, lastCap: f.lastCap, firstFree: free}
+	if !p.Terminal { // which takes the place of all three
+		out.nulls = f.nulls
+	}
+	return out, nil
 }
 
 // defaultUmask is runc's, when the spec says nothing.
@@ -62,6 +67,7 @@ const defaultUmask = 0o022
 //     and the other sets after the ids, for a change of ids clears them.
 func (b *assembly) becomeUser(p *process) {
 	b.joinKeyring(p)
+	b.ownNull(p.nulls)
 	rootfs.AddEnter(b.plan, p.spec.Cwd)
 	b.add(launch.Step{
 		Name: "close descriptors", Call: launch.CloseRange,
@@ -87,6 +93,45 @@ func (b *assembly) becomeUser(p *process) {
 			Why:  "the spec asks that execve gives no privileges",
 		})
 		b.loadFilter(p, "last: from here on only read, write and execve are called")
+	}
+}
+
+// The number of /dev/null (Documentation/admin-guide/devices.txt).
+const nullMajor, nullMinor = 1, 3
+
+// ownNull puts the container's /dev/null in the place of the host's. A command with
+// CAP_FOWNER could otherwise change mode and owner of the host's node through
+// /proc/self/fd/0, for everybody.
+func (b *assembly) ownNull(fds []int) {
+	if len(fds) == 0 {
+		return
+	}
+	const name = "open the container's /dev/null"
+	fd := b.plan.Slot("null")
+	b.add(
+		launch.Step{
+			Name: name, Call: launch.Openat2, Into: fd,
+			Args: []launch.Arg{
+				launch.Cwd, launch.Text("/dev/null"),
+				launch.OpenHow(unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0, unix.RESOLVE_NO_SYMLINKS), launch.Int(launch.OpenHowSize),
+			},
+			Why: "stdio is the host's, whose mode and owner the command could change",
+		},
+		launch.Step{
+			Name: name, Call: launch.Statx,
+			Args: []launch.Arg{fd, launch.Text(""), launch.Int(unix.AT_EMPTY_PATH), launch.Int(unix.STATX_BASIC_STATS), b.stat},
+			Why:  "the image may have put anything there",
+		},
+	)
+	b.plan.ExpectWord(name, "a character device", b.stat.At(statxMode), unix.S_IFMT, unix.S_IFCHR, unix.ENODEV)
+	b.plan.ExpectWord(name, "its major number", b.stat.At(statxMajor), ^uint32(0), nullMajor, unix.ENODEV)
+	b.plan.ExpectWord(name, "its minor number", b.stat.At(statxMinor), ^uint32(0), nullMinor, unix.ENODEV)
+	for _, n := range fds {
+		b.add(launch.Step{
+			Name: "put it in the place of the host's", Call: launch.Dup3,
+			Args: []launch.Arg{fd, launch.Int(n), launch.Int(0)},
+			Why:  "the same device by an inode of the container's own",
+		})
 	}
 }
 

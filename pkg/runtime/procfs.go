@@ -60,7 +60,7 @@ func processStart(pid int) (start uint64, zombie bool, err error) {
 		return 0, false, err
 	}
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	const state, starttime = 3 - 3, 22 - 3
+	const state, starttime = 0, 19 // fields 3 and 22 of the manual page; the cut took two
 	if len(fields) <= starttime {
 		return 0, false, errdefs.New(errdefs.ErrCorrupt, "parse /proc/%d/stat: %d fields", pid, len(fields))
 	}
