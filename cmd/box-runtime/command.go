@@ -40,10 +40,12 @@ func commands(g *globals) []*command {
 // refused is a verb that runc has and we do not have yet. It is listed, so that
 // nobody takes it for a typing error.
 func refused(name, usage, about string) *command {
-	return &command{name: name, usage: usage, about: about + " (not supported yet)", max: -1, flags: nil,
+	return &command{
+		name: name, usage: usage, about: about + " (not supported yet)", max: -1, flags: nil,
 		run: func(context.Context, []string) error {
 			return errdefs.New(errdefs.ErrUnsupported, "%s: not supported yet", name)
-		}}
+		},
+	}
 }
 
 // dispatch parses the global flags, finds the verb and runs it.

@@ -13,7 +13,8 @@ func sample(args ...string) (s struct {
 	n    int
 	list []string
 	rest []string
-}, err error) {
+}, err error,
+) {
 	flags := []flag{
 		on(&s.on, "", "force", "f"), text(&s.text, "DIR", "", "bundle", "b"),
 		number(&s.n, "", "preserve-fds"), list(&s.list, "E", "", "env", "e"),

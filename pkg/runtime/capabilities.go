@@ -41,8 +41,11 @@ func capabilitySets(c *specs.LinuxCapabilities, last int) (sets capabilities, un
 		set   *uint64
 		names []string
 	}{
-		{&sets.effective, c.Effective}, {&sets.permitted, c.Permitted}, {&sets.inheritable, c.Inheritable},
-		{&sets.bounding, c.Bounding}, {&sets.ambient, c.Ambient},
+		{&sets.effective, c.Effective},
+		{&sets.permitted, c.Permitted},
+		{&sets.inheritable, c.Inheritable},
+		{&sets.bounding, c.Bounding},
+		{&sets.ambient, c.Ambient},
 	} {
 		for _, name := range one.names {
 			n := capabilityNumber(name)

@@ -91,8 +91,10 @@ func (c *ctrd) kills(t *testing.T) {
 }
 
 func (c *ctrd) terminal(t *testing.T) {
-	script := strings.Join([]string{"exec", "ctr", "-a", c.socket, "-n", containerdNamespace, "run", "--rm", "-t", "--snapshotter=native",
-		"--runc-binary", c.runtime, busyboxRef, "t1", "sh", "-c", "'tty; stty size >/dev/null && echo sized; exit 5'"}, " ")
+	script := strings.Join([]string{
+		"exec", "ctr", "-a", c.socket, "-n", containerdNamespace, "run", "--rm", "-t", "--snapshotter=native",
+		"--runc-binary", c.runtime, busyboxRef, "t1", "sh", "-c", "'tty; stty size >/dev/null && echo sized; exit 5'",
+	}, " ")
 	out, code := c.inside(t, "script", "-qec", script, "/dev/null")
 	if code != 5 || !strings.Contains(out, "/dev/pts/0") && !strings.Contains(out, "/dev/console") || !strings.Contains(out, "sized") {
 		t.Errorf("code %d, output %q; want a terminal and 5", code, out)
