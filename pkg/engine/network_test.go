@@ -1,0 +1,125 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"box/internal/errdefs"
+	"box/pkg/record"
+)
+
+// server is a container that serves a page on port 80.
+func (f *fixture) server(publish ...string) *record.Record {
+	f.t.Helper()
+	o := f.sh("mkdir /www; hostname > /www/index.html; echo ready; httpd -f -p 80 -h /www")
+	o.Network, o.Publish = NetworkBridge, publish
+	r := f.detached(o)
+	f.awaitServing(r.ID)
+	return r
+}
+
+// awaitServing waits in the container until its port is open.
+func (f *fixture) awaitServing(id string) {
+	f.t.Helper()
+	code, err := f.Exec(f.t.Context(), id, ExecOptions{Args: []string{"sh", "-c", "until wget -q -O /dev/null http://127.0.0.1/; do usleep 10000; done 2>/dev/null"}})
+	if code != 0 || err != nil {
+		f.t.Fatalf("wait for the server: %d %v", code, err)
+	}
+}
+
+func fetch(url string) (string, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	return strings.TrimSpace(string(data)), err
+}
+
+func TestPublishedPorts(t *testing.T) {
+	f := newFixture(t)
+	r := f.server("80", "127.0.0.1:8099:80")
+	got, err := f.Find(t.Context(), r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Network.Ports) != 2 || got.Network.Ports[0].HostPort == 0 || got.Network.IPAddress == "" || got.Network.Gateway == "" {
+		t.Fatalf("network: %+v", got.Network)
+	}
+	for _, url := range []string{
+		fmt.Sprintf("http://127.0.0.1:%d/", got.Network.Ports[0].HostPort),
+		"http://127.0.0.1:8099/",
+		"http://" + got.Network.IPAddress + "/",
+		fmt.Sprintf("http://%s:%d/", got.Network.Gateway, got.Network.Ports[0].HostPort),
+	} {
+		if page, err := fetch(url); err != nil || page != r.ID[:12] {
+			t.Errorf("%s: %q %v", url, page, err)
+		}
+	}
+	out := f.output()
+	if _, err := f.Exec(t.Context(), r.ID, ExecOptions{Args: []string{"grep", r.ID[:12], "/etc/hosts"}, Stdout: out.file}); err != nil {
+		t.Error(err)
+	}
+	if line := out.text(); !strings.HasPrefix(line, got.Network.IPAddress) {
+		t.Errorf("own line in /etc/hosts: %q", line)
+	}
+	// A second container reaches the first, and the port on the host (hairpin).
+	o := f.sh(fmt.Sprintf("wget -qO- http://%s/; wget -qO- http://%s:%d/", got.Network.IPAddress, got.Network.Gateway, got.Network.Ports[0].HostPort))
+	o.Network = NetworkBridge
+	if _, page, errs := f.run(o); page != strings.Repeat(r.ID[:12]+"\n", 2) {
+		t.Errorf("from another container: %q %q", page, errs)
+	}
+	if err := f.Remove(t.Context(), r.ID, RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitEnd()
+	f.checkNetworkGone()
+}
+
+func TestPortInUse(t *testing.T) {
+	f := newFixture(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	o := f.sh("true")
+	o.Network, o.Publish, o.AutoRemove = NetworkBridge, []string{fmt.Sprintf("%d:80", port)}, true
+	_, _, err = f.Run(t.Context(), o, Stdio{})
+	var start *record.StartError
+	if !errors.As(err, &start) || start.Code != 125 || !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), fmt.Sprint(port)) {
+		t.Errorf("got %v", err)
+	}
+	f.awaitEnd()
+	f.checkNothingLeft()
+	f.checkNetworkGone()
+}
+
+func TestHostNetworkSharesTheHostsNames(t *testing.T) {
+	f := newFixture(t)
+	o := f.sh("ls /sys/class/net; test -s /etc/hosts && echo hosts")
+	o.Network = NetworkHost
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			_ = c.Close()
+		}
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	o.Cmd[2] += "; nc 127.0.0.1 " + port + " </dev/null && echo reached"
+	if _, out, errs := f.run(o); out != "lo\nhosts\nreached\n" {
+		t.Errorf("got %q %q", out, errs)
+	}
+}
