@@ -172,17 +172,18 @@ type forwarder struct {
 	resize func()   // for SIGWINCH, when we keep the process's terminal
 }
 
-// forward begins to pass signals on. The pidfd makes sure that none goes to a
-// stranger who was given the pid after our process ended.
+// forward begins to pass signals on; when it returns, none is lost. The pidfd makes
+// sure that none goes to a stranger who was given the pid after our process ended.
 //
-// Asking for all signals takes the Go runtime half a millisecond, so it is done
-// beside the launch program's work; a signal that comes before has its default
-// effect, which ends us and with us the program.
+// Asking for all signals takes the Go runtime half a millisecond. The place for it is
+// before the launch program is let go on, which is busy with its mounts meanwhile;
+// afterwards would be too late: the Go runtime swallows a SIGUSR1 that nobody has
+// asked for.
 func forward(pidfd *os.File) *forwarder {
 	f := &forwarder{pidfd: pidfd}
+	ch := make(chan os.Signal, 64)
+	signal.Notify(ch)
 	go func() {
-		ch := make(chan os.Signal, 64)
-		signal.Notify(ch)
 		for s := range ch {
 			if sig, ok := s.(unix.Signal); ok {
 				f.pass(sig)

@@ -260,6 +260,7 @@ func TestForegroundForwardsSignals(t *testing.T) {
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = run.Process.Kill() }() // also when the test gives up
 	_ = textOf(t, fifo)
 	if err := run.Process.Signal(unix.SIGUSR1); err != nil {
 		t.Fatal(err)
