@@ -63,7 +63,6 @@ var classes = []struct {
 	class error
 }{
 	{"container with id exists", errdefs.ErrExists},
-	{"with given ID already exists", errdefs.ErrExists},
 	{"already exists", errdefs.ErrExists},
 	{"container not running", errdefs.ErrConflict},
 	{"not running", errdefs.ErrConflict},
@@ -76,9 +75,10 @@ var classes = []struct {
 
 // crunGone is how crun says that a container does not exist: it reports the
 // missing status file of its state directory.
-const crunGone = "/status`: No such file or directory"
+const crunGone = "/status`: no such file or directory"
 
 func classify(message string) error {
+	message = strings.ToLower(message) // crun passes on what strerror(3) says
 	if strings.Contains(message, crunGone) {
 		return errdefs.ErrNotFound
 	}

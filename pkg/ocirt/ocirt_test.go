@@ -35,6 +35,7 @@ func TestFailureHasTheRuntimesWordsAndAClass(t *testing.T) {
 	for message, class := range map[string]error{
 		"container does not exist":                                    errdefs.ErrNotFound,
 		"container not running":                                       errdefs.ErrConflict,
+		"open pidfd: No such process":                                 errdefs.ErrConflict,
 		"os: process already finished":                                errdefs.ErrConflict,
 		"container with id exists: x":                                 errdefs.ErrExists,
 		"cannot exec in a stopped container":                          errdefs.ErrConflict,
