@@ -8,7 +8,8 @@ set -eu
 # pushes, podman runs what was pushed, containerd and docker call box-runtime,
 # runc and crun take its place, nftables and iproute2 look at the traces left.
 packages="busybox-static mmdebstrap ca-certificates curl jq iproute2 nftables iptables procps
-skopeo docker-registry apache2-utils podman containerd docker.io runc crun shellcheck"
+skopeo docker-registry apache2-utils podman containernetworking-plugins containerd docker.io runc crun
+shellcheck"
 
 missing=
 for package in $packages; do

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -201,16 +200,3 @@ func (a *app) buildEnv(quiet bool) (build.Env, error) {
 
 // plainWriter hides that a writer is a terminal.
 type plainWriter struct{ io.Writer }
-
-// sweepBuilds clears up behind builds that were killed. Commands that look at
-// containers call it, as the engine sweeps behind killed monitors.
-func (a *app) sweepBuilds(ctx context.Context) error {
-	env, err := a.buildEnv(true)
-	if errors.Is(err, errdefs.ErrNotFound) {
-		return nil // without a runtime there was no build to clear up behind
-	}
-	if err != nil {
-		return err
-	}
-	return build.Sweep(ctx, env)
-}

@@ -61,7 +61,7 @@ func (a *app) ps(ctx context.Context, o psOptions) error {
 		return usage(err)
 	}
 	all := o.all || o.latest || o.last > 0 || byStatus
-	if err := a.sweepBuilds(ctx); err != nil {
+	if err := a.sweep(ctx); err != nil {
 		return err
 	}
 	list, err := e.List(ctx, all)

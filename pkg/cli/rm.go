@@ -20,6 +20,9 @@ func rmCommand() *command {
 		if err != nil {
 			return err
 		}
+		if err := a.sweep(ctx); err != nil {
+			return err
+		}
 		return a.each(c, args, func(name string) error {
 			err := e.Remove(ctx, name, o)
 			if o.Force && errors.Is(err, errdefs.ErrNotFound) {

@@ -58,6 +58,9 @@ func (a *app) run(ctx context.Context, f *containerFlags, client clientFlags, de
 	if o.Image, err = a.findOrPull(ctx, args[0], f.pull, f.quiet); err != nil {
 		return err
 	}
+	if err := a.sweepStore(ctx); err != nil {
+		return err
+	}
 	cid, err := openCIDFile(f.cidFile)
 	if err != nil {
 		return err

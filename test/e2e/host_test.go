@@ -26,8 +26,8 @@ type host struct {
 	dir           string
 	root, runRoot string
 	env           []string
-	bridges       []string // that its containers had
-	strangers     []string // abandoned cgroups that were there before
+	bridges       []string        // that its containers had
+	ids           map[string]bool // of its containers, as far as they were seen
 }
 
 // newHost makes a host and sees to it that nothing of it is left at the end.
@@ -43,7 +43,7 @@ func newHost(t *testing.T, images ...string) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{t: t, dir: dir, root: filepath.Join(dir, "data"), runRoot: filepath.Join(dir, "run")}
+	h := &host{t: t, dir: dir, root: filepath.Join(dir, "data"), runRoot: filepath.Join(dir, "run"), ids: map[string]bool{}}
 	conf := filepath.Join(dir, "registries.toml")
 	if err := baseimage.WriteRegistries(conf, addr); err != nil {
 		t.Fatal(err)
@@ -51,14 +51,13 @@ func newHost(t *testing.T, images ...string) *host {
 	h.env = append(os.Environ(),
 		"PATH="+programs+":"+os.Getenv("PATH"), "HOME="+filepath.Join(dir, "home"),
 		"BOX_ROOT="+h.root, "BOX_RUNROOT="+h.runRoot, "BOX_REGISTRIES_CONF="+conf)
-	h.strangers = orphanGroups(t)
 	t.Cleanup(h.end)
 	return h
 }
 
 // end removes all containers and looks for what they have left.
 func (h *host) end() {
-	h.noteBridge()
+	h.note()
 	for _, id := range strings.Fields(h.try("ps", "-aq").stdout) {
 		h.try("rm", "-f", "-v", id)
 	}

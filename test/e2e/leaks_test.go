@@ -31,7 +31,11 @@ func TestNothingLeftAfterRun(t *testing.T) {
 	}
 	for name, args := range tests {
 		t.Run(name, func(t *testing.T) {
-			h.try(args...)
+			cid := filepath.Join(t.TempDir(), "cid")
+			h.try(append([]string{"run", "--cidfile", cid}, args[1:]...)...)
+			if id, err := os.ReadFile(cid); err == nil { // else it was not even made
+				h.ids[string(id)] = true
+			}
 			h.nothingLeft()
 		})
 	}
@@ -72,12 +76,14 @@ func (h *host) killDuringRun(victim, port string, after time.Duration) {
 		h.t.Fatal(err)
 	}
 	time.Sleep(after)
+	h.note()
 	switch victim {
 	case "box":
 		_ = cmd.Process.Kill() // it may have ended by itself
 	default:
 		h.killBelow(victim)
 	}
+	h.note()
 	// If the victim was not there yet the container runs: end it by its own
 	// command.
 	done := make(chan struct{})

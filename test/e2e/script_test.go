@@ -63,8 +63,7 @@ func setupScript(t *testing.T, env *testscript.Env) error {
 	env.Setenv("MIRROR", addr)
 	env.Setenv("PORT1", freePort(t))
 	env.Setenv("PORT2", freePort(t))
-	h := &host{t: t, dir: dir, root: filepath.Join(dir, "data"), runRoot: filepath.Join(dir, "run"), env: env.Vars}
-	h.strangers = orphanGroups(t)
+	h := &host{t: t, dir: dir, root: filepath.Join(dir, "data"), runRoot: filepath.Join(dir, "run"), env: env.Vars, ids: map[string]bool{}}
 	env.Defer(h.end)
 	return nil
 }

@@ -2,9 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -12,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // traces lists what there is of the host's containers in the kernel and on
@@ -21,16 +17,12 @@ import (
 // alone, so that it works beside other users of box on the same machine.
 func (h *host) traces() []string {
 	h.t.Helper()
-	h.noteBridge()
+	h.note()
 	var all []string
 	all = append(all, h.mounts()...)
 	all = append(all, h.network()...)
 	all = append(all, h.processes()...)
-	for _, group := range orphanGroups(h.t) {
-		if !slices.Contains(h.strangers, group) {
-			all = append(all, group)
-		}
-	}
+	all = append(all, h.groups()...)
 	return append(all, h.files()...)
 }
 
@@ -108,36 +100,41 @@ func commandLines(t *testing.T) map[string]string {
 	return all
 }
 
-// orphanGroups are box's cgroups whose id no living process knows.
-func orphanGroups(t *testing.T) []string {
-	t.Helper()
+// groups are the cgroups of containers that this host has had.
+func (h *host) groups() []string {
 	var all []string
-	lines := commandLines(t)
-	for _, base := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		var st unix.Statfs_t
-		if unix.Statfs(base, &st) != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
-			continue
-		}
-		groups, err := os.ReadDir(filepath.Join(base, "box"))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		for _, g := range groups {
-			if g.IsDir() && !known(lines, g.Name()) {
-				all = append(all, "cgroup "+filepath.Join(base, "box", g.Name()))
+	for id := range h.ids {
+		for _, base := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+			found, err := filepath.Glob(filepath.Join(base, "box", id))
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			for _, dir := range found {
+				all = append(all, "cgroup "+dir)
 			}
 		}
 	}
+	slices.Sort(all)
 	return all
 }
 
-func known(lines map[string]string, id string) bool {
-	for _, line := range lines {
-		if strings.Contains(line, id) {
-			return true
+// noteIDs remembers the containers that there are at this moment.
+func (h *host) noteIDs() {
+	for _, root := range []string{h.root, h.runRoot} {
+		found, err := filepath.Glob(filepath.Join(root, "containers", "[0-9a-f]*"))
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, dir := range found {
+			h.ids[filepath.Base(dir)] = true
 		}
 	}
-	return false
+}
+
+// note remembers what is known of the containers while they are there.
+func (h *host) note() {
+	h.noteBridge()
+	h.noteIDs()
 }
 
 // files are those that only a living container has.

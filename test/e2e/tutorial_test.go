@@ -10,7 +10,7 @@ import (
 // Scenario: the Node.js service that tutorials use, unchanged, must build, run
 // twice, and answer through an nginx container that balances over both.
 func TestNodeTutorialBehindNginx(t *testing.T) {
-	require(t, "mmdebstrap", "npm")
+	require(t, "mmdebstrap")
 	h := newHost(t, "node", "nginx")
 	h.build("node-app", "testdata/node-app")
 	one, two, front := freePort(t), freePort(t), freePort(t)
