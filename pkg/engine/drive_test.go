@@ -22,7 +22,8 @@ import (
 
 // A job is what a client process is asked to do.
 type job struct {
-	Config  Config
+	Root, RunRoot, Runtime, Monitor string
+
 	Image   string
 	Options CreateOptions
 	Remove  string // instead of a run: remove this container
@@ -34,7 +35,7 @@ func drive(args []string) int {
 	if err := json.Unmarshal([]byte(args[0]), &j); err != nil {
 		return 2
 	}
-	e, err := Open(j.Config)
+	e, err := Open(Config{Root: j.Root, RunRoot: j.RunRoot, Runtime: j.Runtime, Monitor: j.Monitor})
 	if err == nil && j.Remove != "" {
 		err = e.Remove(context.Background(), j.Remove, RemoveOptions{Force: true, Volumes: true})
 	} else if err == nil {
@@ -66,7 +67,7 @@ func driveRun(e *Engine, j job) error {
 // client starts this program as a client.
 func (f *fixture) client(j job) *exec.Cmd {
 	f.t.Helper()
-	j.Config = f.config
+	j.Root, j.RunRoot, j.Runtime, j.Monitor = f.config.Root, f.config.RunRoot, f.config.Runtime, f.config.Monitor
 	j.Image = f.image.ID.String()
 	j.Options.Image = nil
 	data, err := json.Marshal(j)

@@ -58,14 +58,30 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, o ExecOptions) (int,
 		Tty:         o.Tty,
 		Detach:      o.Detach,
 	}
-	if !o.Detach {
-		run.IO = ocirt.IO{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr}
-	}
-	code, err := runtimeOf(r).Exec(ctx, r.ID, run)
+	code, err := runExec(ctx, r, o, run)
 	if err != nil {
 		return code, startError(ocirt.Explain(err, "exec in container %s", r.Name))
 	}
 	return code, nil
+}
+
+// runExec calls the runtime with the streams that the process may have: none,
+// the client's terminal (the process gets a pty of its own in the container),
+// or pipes.
+func runExec(ctx context.Context, r *record.Record, o ExecOptions, run ocirt.ExecOptions) (int, error) {
+	switch {
+	case o.Detach:
+	case o.Tty:
+		run.IO = ocirt.IO{Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr}
+	default:
+		streams, io, err := newRelay(o)
+		if err != nil {
+			return 0, err
+		}
+		defer streams.finish()
+		run.IO = io
+	}
+	return runtimeOf(r).Exec(ctx, r.ID, run)
 }
 
 // startError gives a runtime's error the exit code for the command line.

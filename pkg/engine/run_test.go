@@ -403,6 +403,67 @@ func TestExec(t *testing.T) {
 	}
 }
 
+// The process of an exec must not get hold of the client's own files: through
+// /proc/self/fd it could open them again, with the rights of root.
+func TestExecDoesNotHandOutTheClientsFiles(t *testing.T) {
+	f := newFixture(t)
+	r := f.detached(f.sh("sleep 1000"))
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	_, client := pty(t)
+	out := f.output()
+	code, err := f.Exec(t.Context(), r.ID, ExecOptions{
+		Args:  []string{"sh", "-c", "cat; echo overwritten > /proc/self/fd/0; test -t 2; echo $?; for i in 0 1 2; do stat -Lc %F /proc/self/fd/$i; done"},
+		Stdin: in, Stdout: out.file, Stderr: client,
+	})
+	if got := out.text(); code != 0 || err != nil || got != "secret\n1\nfifo\nfifo\nfifo\n" {
+		t.Errorf("code %d, %v, output %q", code, err, got)
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "secret\n" {
+		t.Errorf("the client's file is now %q %v", data, err)
+	}
+}
+
+// A child that keeps the output open does not keep the client waiting.
+func TestExecLeavesBackgroundChildrenBehind(t *testing.T) {
+	f := newFixture(t)
+	if filepath.Base(f.config.Runtime) == "runc" {
+		t.Skip("runc copies the streams itself, and waits for their end")
+	}
+	r := f.detached(f.sh("sleep 1000"))
+	out := f.output()
+	code, err := f.Exec(t.Context(), r.ID, ExecOptions{Args: []string{"sh", "-c", "sleep 1000 & echo done"}, Stdout: out.file, Stderr: out.file})
+	if got := out.text(); code != 0 || err != nil || got != "done\n" {
+		t.Errorf("code %d, %v, output %q", code, err, got)
+	}
+}
+
+func TestExecBigStreams(t *testing.T) {
+	f := newFixture(t)
+	r := f.detached(f.sh("sleep 1000"))
+	in, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	big := strings.Repeat("0123456789abcde\n", 1<<15)
+	go func() {
+		_, _ = w.WriteString(big)
+		_ = w.Close()
+	}()
+	out := f.output()
+	code, err := f.Exec(t.Context(), r.ID, ExecOptions{Args: []string{"cat"}, Stdin: in, Stdout: out.file})
+	if got := out.text(); code != 0 || err != nil || got != big {
+		t.Errorf("code %d, %v, %d bytes of %d", code, err, len(got), len(big))
+	}
+}
+
 func TestExecDetached(t *testing.T) {
 	f := newFixture(t)
 	r := f.detached(f.sh("while ! test -e /tmp/go; do usleep 10000; done; exit 6"))

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -306,14 +305,4 @@ func (f *fixture) checkCgroupGone(id string) {
 			f.t.Errorf("control groups left: %v", left)
 		}
 	}
-}
-
-// lineWith finds a line that starts with prefix.
-func lineWith(text, prefix string) string {
-	for _, line := range strings.Split(text, "\n") {
-		if strings.HasPrefix(line, prefix) {
-			return line
-		}
-	}
-	return ""
 }

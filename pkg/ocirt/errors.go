@@ -57,7 +57,7 @@ func (e *explained) Error() string { return e.text }
 func (e *explained) Unwrap() error { return e.err }
 
 // classes maps words of runc, crun and box-runtime to error classes. The words
-// are those that containerd and podman look for as well.
+// are those that containerd and podman look for as well, here in lower case.
 var classes = []struct {
 	words string
 	class error
