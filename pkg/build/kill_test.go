@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,8 @@ func (w *world) helper(network string, wrap ...string) *exec.Cmd {
 func TestKilledBuild(t *testing.T) {
 	w := newWorld(t)
 	w.put("f", "x")
-	w.put("Dockerfile", "FROM busybox\nCOPY f /\nRUN echo here; sleep 8673 & echo there; sleep 8673\n")
+	mark := uniqueSleep()
+	w.put("Dockerfile", "FROM busybox\nCOPY f /\nRUN echo here; sleep "+mark+" & echo there; sleep "+mark+"\n")
 	for range 3 {
 		cmd := w.helper("none")
 		out, err := cmd.StdoutPipe()
@@ -79,7 +81,7 @@ func TestKilledBuild(t *testing.T) {
 		_ = cmd.Wait() // killed
 		w.sweepAll()
 		w.nothingLeft()
-		if left := processesWith(t, "sleep\x008673"); left != 0 {
+		if left := processesWith(t, "sleep\x00"+mark); left != 0 {
 			t.Errorf("%d processes of the killed build live on", left)
 		}
 	}
@@ -92,7 +94,8 @@ func TestKilledBuild(t *testing.T) {
 func TestKilledAnywhere(t *testing.T) {
 	w := newWorld(t)
 	w.put("f", "x")
-	w.put("Dockerfile", "FROM busybox\nCOPY f /\nRUN sleep 0.01; sleep 8674 & true\nRUN sleep 8674\n")
+	mark := uniqueSleep()
+	w.put("Dockerfile", "FROM busybox\nCOPY f /\nRUN sleep 0.01; sleep "+mark+" & true\nRUN sleep "+mark+"\n")
 	const rounds = 25
 	for i := range rounds {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*8*time.Millisecond)
@@ -110,7 +113,7 @@ func TestKilledAnywhere(t *testing.T) {
 		if w.nothingLeft(); t.Failed() {
 			t.Fatalf("killed after %d ms", i*8)
 		}
-		if left := processesWith(t, "sleep\x008674"); left != 0 {
+		if left := processesWith(t, "sleep\x00"+mark); left != 0 {
 			t.Fatalf("killed after %d ms: %d processes live on", i*8, left)
 		}
 	}
@@ -136,6 +139,9 @@ func (w *world) sweepAll() {
 			w.t.Fatal(err)
 		}
 		for _, d := range dirs {
+			if strings.HasSuffix(d, ".gone") {
+				continue // half removed: there is no lock any more
+			}
 			lock, err := senv.Records.LockContext(ctx, filepath.Base(d))
 			if err != nil {
 				w.t.Fatal(err)
@@ -165,6 +171,10 @@ func waitFor(t *testing.T, out interface{ Read([]byte) (int, error) }, prefix st
 	}
 	t.Fatalf("the build ended before %q:\n%s", prefix, strings.Join(all, "\n"))
 }
+
+// uniqueSleep is a duration by which the processes of this test are known: other
+// test programs may run on the same host.
+func uniqueSleep() string { return strconv.Itoa(100000 + os.Getpid()) }
 
 // processesWith counts processes by a part of their command line.
 func processesWith(t *testing.T, part string) int {
@@ -220,6 +230,18 @@ func TestStaleSnapshotIsSwept(t *testing.T) {
 		t.Errorf("snapshots %q: %v", actives, err)
 	}
 	if err := w.env.Store.Overlay().RemoveActive("somebody-elses"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestHalfRemovedDirectoryIsSwept imitates a build killed while it removed a
+// run directory.
+func TestHalfRemovedDirectoryIsSwept(t *testing.T) {
+	w := newWorld(t)
+	if err := os.MkdirAll(filepath.Join(w.env.RunRoot, "containers", "build-0123456789abcdef.gone", "rootfs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(t.Context(), w.env); err != nil {
 		t.Fatal(err)
 	}
 }

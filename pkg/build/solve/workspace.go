@@ -23,6 +23,9 @@ import (
 // snapshot, the run directory, the container, the network lease.
 const idPrefix = "build-"
 
+// goneSuffix is what package record appends to a run directory that is being removed.
+const goneSuffix = ".gone"
+
 // workspace is a writable snapshot and a run directory for one step. The lock
 // on the run directory is held as long as this process lives; without it all
 // that bears the id is garbage, see Sweep.
@@ -95,12 +98,20 @@ func Sweep(ctx context.Context, env Env) error {
 // a reboot the run directories are gone and they are not.
 func leftovers(env Env) ([]string, error) {
 	ids := map[string]bool{}
-	entries, err := os.ReadDir(filepath.Join(env.Records.RunRoot(), "containers"))
+	dir := filepath.Join(env.Records.RunRoot(), "containers")
+	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	for _, e := range entries {
-		ids[e.Name()] = true
+		name := e.Name()
+		// Who was killed while it removed its directory had renamed that first.
+		if gone, ok := strings.CutSuffix(name, goneSuffix); ok && isStepID(gone) {
+			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+				return nil, err
+			}
+		}
+		ids[name] = true
 	}
 	actives, err := env.Store.Overlay().Actives()
 	if err != nil {
