@@ -57,7 +57,7 @@ func TestHostileImages(t *testing.T) {
 			if err := shape.put(path, outside); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := run(t, hostileSpec(root, source), "/work/dir", "true"); err == nil {
+			if _, err := run(t, hostileSpec(root, source), "/app/dir", "true"); err == nil {
 				up++
 			}
 			unchanged(t, place+" as "+shape.name, base, source)
