@@ -2,6 +2,7 @@ package image
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -113,6 +114,25 @@ func TestPlatforms(t *testing.T) {
 		if _, err := ParsePlatform(in); !errors.Is(err, errdefs.ErrInvalid) {
 			t.Errorf("%q: %v, want ErrInvalid", in, err)
 		}
+	}
+}
+
+// What an index tells of goes into an error, so it must be short and printable.
+func TestSelectListsWhatCanBeShown(t *testing.T) {
+	var idx ocispec.Index
+	for i := range 10_000 {
+		for _, arch := range []string{"same", fmt.Sprint("arch", i), "\x1b[2J", strings.Repeat("x", 1<<10)} {
+			idx.Manifests = append(idx.Manifests, ocispec.Descriptor{
+				MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("x"), Platform: &ocispec.Platform{OS: "linux", Architecture: arch},
+			})
+		}
+	}
+	_, err := Select(idx, Host())
+	if err == nil || len(err.Error()) > 500 || strings.Contains(err.Error(), "\x1b") || !strings.Contains(err.Error(), "linux/same, linux/arch0, ") {
+		t.Errorf("Select: %v", err)
+	}
+	if _, err := Select(ocispec.Index{}, Host()); err == nil || !strings.HasSuffix(err.Error(), "there are: none") {
+		t.Errorf("Select in an empty index: %v", err)
 	}
 }
 

@@ -1,7 +1,9 @@
 package image
 
 import (
+	"cmp"
 	"runtime"
+	"slices"
 	"strings"
 
 	"box/internal/errdefs"
@@ -78,6 +80,8 @@ func FormatPlatform(p ocispec.Platform) string {
 // else, among those of the same system and architecture, the highest variant
 // that is not above the wanted one, since a later CPU runs earlier code.
 // Entries without a platform and attestations ("unknown/unknown") never match.
+// The error lists what there is, but not all of the thousands that a hostile index
+// may have.
 func Select(idx ocispec.Index, want ocispec.Platform) (ocispec.Descriptor, error) {
 	want = Normalize(want)
 	best := -1
@@ -87,8 +91,8 @@ func Select(idx ocispec.Index, want ocispec.Platform) (ocispec.Descriptor, error
 			continue
 		}
 		p := Normalize(*m.Platform)
-		if p.OS != "unknown" {
-			have = append(have, FormatPlatform(p))
+		if word := FormatPlatform(p); p.OS != "unknown" && isListed(word, have) {
+			have = append(have, word)
 		}
 		if p.OS != want.OS || p.Architecture != want.Architecture || p.Variant > want.Variant {
 			continue
@@ -98,7 +102,18 @@ func Select(idx ocispec.Index, want ocispec.Platform) (ocispec.Descriptor, error
 		}
 	}
 	if best < 0 {
-		return ocispec.Descriptor{}, errdefs.New(errdefs.ErrNotFound, "no image for platform %s; there are: %s", FormatPlatform(want), strings.Join(have, ", "))
+		return ocispec.Descriptor{}, errdefs.New(errdefs.ErrNotFound, "no image for platform %s; there are: %s", FormatPlatform(want), cmp.Or(strings.Join(have, ", "), "none"))
 	}
 	return idx.Manifests[best], nil
+}
+
+// listed is how many platforms an error tells of; Docker's largest official images
+// have less.
+const listed = 20
+
+// isListed reports whether a platform of an index is worth a word in an error: it
+// is a new one, and a word that can be shown.
+func isListed(word string, have []string) bool {
+	_, err := ParsePlatform(word)
+	return err == nil && len(word) <= 40 && len(have) < listed && !slices.Contains(have, word)
 }

@@ -54,6 +54,8 @@ func TestEvilArchives(t *testing.T) {
 		"hard link to a directory": {[]item{{name: "d/", kind: tar.TypeDir}, {name: "y", kind: tar.TypeLink, text: "d"}}, errdefs.ErrInvalid},
 		"hard link to itself":      {[]item{{name: "y", text: "1"}, {name: "y", kind: tar.TypeLink, text: "y"}}, nil},
 		"file below a file":        {[]item{{name: "f", text: "x"}, {name: "f/g", text: "x"}}, errdefs.ErrInvalid},
+		"owner beyond 32 bits":     {[]item{{name: "x", text: "x", uid: 1 << 33}}, errdefs.ErrInvalid},
+		"group -1":                 {[]item{{name: "x", text: "x", gid: -1}}, errdefs.ErrInvalid},
 		"empty name":               {[]item{{name: "", text: "x"}}, errdefs.ErrInvalid},
 	}
 	write := func(name string) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path"
 	"slices"
@@ -169,6 +170,9 @@ func (u *unpacker) readLink(name string) (string, error) {
 // matters: chown clears set-id bits and file capabilities.
 func setMetadata(at place, hdr *tar.Header) error {
 	dir := int(at.dir.Fd())
+	if !isOwner(hdr.Uid) || !isOwner(hdr.Gid) {
+		return errdefs.New(errdefs.ErrInvalid, "owner %d:%d: no such number", hdr.Uid, hdr.Gid)
+	}
 	if err := unix.Fchownat(dir, at.base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("set owner %d:%d: %w", hdr.Uid, hdr.Gid, err)
 	}
@@ -186,6 +190,10 @@ func setMetadata(at place, hdr *tar.Header) error {
 	}
 	return setTime(at, hdr.ModTime)
 }
+
+// isOwner reports whether the kernel can store an id. The system call takes the
+// lower 32 bits of a larger one, which may be root's, and -1 for "as it is".
+func isOwner(id int) bool { return id >= 0 && id < math.MaxUint32 }
 
 // setXattrs sets the xattrs of an entry, save overlay's own. A filesystem that
 // cannot hold one (ENOTSUP) is not an error, as everywhere else.

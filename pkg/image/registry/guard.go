@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -61,7 +62,38 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	return g.inner.RoundTrip(req)
+	resp, err := g.inner.RoundTrip(req)
+	if err == nil && !isContent(req, resp) {
+		resp.Body = &bounded{ReadCloser: resp.Body, left: answerLimit}
+	}
+	return resp, err
+}
+
+// answerLimit is how much is read of an answer that is no content, in bytes.
+const answerLimit = 1 << 20
+
+// isContent reports whether an answer is what was asked for. How much of that is
+// read is decided by who knows what it is. All else is read to its end to keep the
+// connection, so a registry could hold us for ever by an error that does not end.
+func isContent(req *http.Request, resp *http.Response) bool {
+	ok := resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent
+	return ok && req.Method == http.MethodGet && req.URL.Path != "/v2/"
+}
+
+// bounded is a body that fails after so many bytes.
+type bounded struct {
+	io.ReadCloser
+	left int
+}
+
+// Read fails when more comes than is wanted.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, errdefs.New(errdefs.ErrInvalid, "answer is longer than %d bytes", answerLimit)
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
 }
 
 // check decides about one request.

@@ -167,3 +167,36 @@ func TestGuardAddresses(t *testing.T) {
 		}
 	}
 }
+
+// TestEndlessAnswers: what a registry says beside content has an end, even if the
+// registry does not come to it.
+func TestEndlessAnswers(t *testing.T) {
+	for name, code := range map[string]int{"refusal": http.StatusUnauthorized, "handshake": http.StatusOK, "failure": http.StatusForbidden} {
+		t.Run(name, func(t *testing.T) {
+			sent := make(chan int64, 16)
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if code == http.StatusOK && r.URL.Path != "/v2/" {
+					http.NotFound(w, r)
+					return
+				}
+				w.WriteHeader(code)
+				n, page := int64(0), make([]byte, 64<<10)
+				for n < 64*answerLimit { // a client that has no bound takes it all
+					k, err := w.Write(page)
+					if n += int64(k); err != nil {
+						break
+					}
+				}
+				sent <- n
+			}))
+			defer srv.Close()
+			host := strings.TrimPrefix(srv.URL, "http://")
+			if _, err := newClient(t, Config{}).Pull(t.Context(), newStore(t), PullRequest{Name: host + "/app:1"}); err == nil {
+				t.Fatal("the pull succeeded")
+			}
+			if n := <-sent; n >= 64*answerLimit {
+				t.Errorf("%d bytes were taken", n)
+			}
+		})
+	}
+}
