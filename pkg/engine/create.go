@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"box/pkg/engine/volume"
 	"box/pkg/image"
 	"box/pkg/network"
 	"box/pkg/overlay"
@@ -106,6 +107,30 @@ func (e *Engine) prepareTree(ctx context.Context, r *record.Record, o CreateOpti
 		return err
 	}
 	return e.writeConfig(r, user, o.Image.Config.Architecture)
+}
+
+// prepareVolumes makes the directories behind the container's volumes. root is
+// the image's tree.
+func (e *Engine) prepareVolumes(id string, root *os.File, o CreateOptions) ([]record.Mount, error) {
+	wanted, err := volume.Wanted(o.Volumes, o.Image.Config.Config.Volumes)
+	if err != nil {
+		return nil, err
+	}
+	mounts := make([]record.Mount, len(wanted))
+	for i, v := range wanted {
+		if mounts[i], err = v.Mount(e.records.VolumeDir); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.records.NoteVolumes(id, mounts); err != nil {
+		return nil, fmt.Errorf("note volumes: %w", err)
+	}
+	for i, v := range wanted {
+		if err := v.Make(mounts[i], root); err != nil {
+			return mounts, err
+		}
+	}
+	return mounts, nil
 }
 
 // prepareRoot makes sure that the image is unpacked, and puts the container's

@@ -14,6 +14,9 @@
 //     method that looks at containers sweeps first;
 //   - Remove and Sweep never follow a path into a container's tree.
 //
+// It has more than twelve files because there is one for each verb; what a verb
+// shares with no other lies beside it.
+//
 // The one flow is Run: Sweep → reserve id and lock → spawn the monitor, which
 // starts up while this process prepares root file system, volumes and
 // config.json → save the record → ask the monitor to start → a Session, whose

@@ -107,52 +107,6 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestParseVolume(t *testing.T) {
-	for arg, want := range map[string]volumeSpec{
-		"/data":                {destination: "/data"},
-		"/src:/dst":            {source: "/src", destination: "/dst"},
-		"./src:/dst/":          {source: "./src", destination: "/dst"},
-		"name:/dst:ro":         {source: "name", destination: "/dst", readOnly: true},
-		"/s:/d:ro,rslave":      {source: "/s", destination: "/d", readOnly: true, propagation: "rslave"},
-		"n1:/a/../b:nocopy,rw": {source: "n1", destination: "/b", noCopy: true},
-	} {
-		got, err := parseVolume(arg)
-		if err != nil || got != want {
-			t.Errorf("%s: %+v %v", arg, got, err)
-		}
-	}
-	for arg, class := range map[string]error{
-		"": errdefs.ErrInvalid, "data": errdefs.ErrInvalid, ":/d": errdefs.ErrInvalid, "/s:": errdefs.ErrInvalid,
-		"/s:/": errdefs.ErrInvalid, "/s:/d/..": errdefs.ErrInvalid, "a:b:c:d": errdefs.ErrInvalid, "x/y:/d": errdefs.ErrInvalid,
-		"/s:/d:U": errdefs.ErrUnsupported, "/s:/d:ro,what": errdefs.ErrUnsupported,
-	} {
-		if got, err := parseVolume(arg); !errors.Is(err, class) {
-			t.Errorf("%q: %+v %v", arg, got, err)
-		}
-	}
-}
-
-// CVE-2022-23648: whatever an image says, its volumes lie inside its root.
-func TestVolumesOfImageStayInside(t *testing.T) {
-	img := testImage()
-	img.Config.Config.Volumes = map[string]struct{}{"../../etc": {}, "rel": {}, "/x/../y": {}, "/mine": {}}
-	got, err := wantedVolumes(CreateOptions{Image: img, Volumes: []string{"/host:/mine"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var dst []string
-	for _, v := range got {
-		dst = append(dst, v.source+":"+v.destination)
-	}
-	if d := cmp.Diff([]string{"/host:/mine", ":/etc", ":/y", ":/rel"}, dst); d != "" {
-		t.Error(d)
-	}
-	img.Config.Config.Volumes = map[string]struct{}{"/..": {}}
-	if _, err := wantedVolumes(CreateOptions{Image: img}); !errors.Is(err, errdefs.ErrInvalid) {
-		t.Errorf("volume over the root: %v", err)
-	}
-}
-
 func TestParseSignal(t *testing.T) {
 	for s, want := range map[string]syscall.Signal{
 		"9": 9, "KILL": 9, "SIGKILL": 9, "sigterm": 15, "usr1": 10, "RTMIN": 34, "SIGRTMIN+3": 37, "rtmax-1": 63, "64": 64,

@@ -1,0 +1,53 @@
+package volume
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"box/internal/errdefs"
+)
+
+func TestParse(t *testing.T) {
+	for arg, want := range map[string]Spec{
+		"/data":                {Destination: "/data"},
+		"/src:/dst":            {Source: "/src", Destination: "/dst"},
+		"./src:/dst/":          {Source: "./src", Destination: "/dst"},
+		"name:/dst:ro":         {Source: "name", Destination: "/dst", ReadOnly: true},
+		"/s:/d:ro,rslave":      {Source: "/s", Destination: "/d", ReadOnly: true, Propagation: "rslave"},
+		"n1:/a/../b:nocopy,rw": {Source: "n1", Destination: "/b", NoCopy: true},
+	} {
+		got, err := Parse(arg)
+		if err != nil || got != want {
+			t.Errorf("%s: %+v %v", arg, got, err)
+		}
+	}
+	for arg, class := range map[string]error{
+		"": errdefs.ErrInvalid, "data": errdefs.ErrInvalid, ":/d": errdefs.ErrInvalid, "/s:": errdefs.ErrInvalid,
+		"/s:/": errdefs.ErrInvalid, "/s:/d/..": errdefs.ErrInvalid, "a:b:c:d": errdefs.ErrInvalid, "x/y:/d": errdefs.ErrInvalid,
+		"/s:/d:U": errdefs.ErrUnsupported, "/s:/d:ro,what": errdefs.ErrUnsupported,
+	} {
+		if got, err := Parse(arg); !errors.Is(err, class) {
+			t.Errorf("%q: %+v %v", arg, got, err)
+		}
+	}
+}
+
+// CVE-2022-23648: whatever an image says, its volumes lie inside its root.
+func TestVolumesOfImageStayInside(t *testing.T) {
+	got, err := Wanted([]string{"/host:/mine"}, map[string]struct{}{"../../etc": {}, "rel": {}, "/x/../y": {}, "/mine": {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dst []string
+	for _, v := range got {
+		dst = append(dst, v.Source+":"+v.Destination)
+	}
+	if d := cmp.Diff([]string{"/host:/mine", ":/etc", ":/y", ":/rel"}, dst); d != "" {
+		t.Error(d)
+	}
+	if _, err := Wanted(nil, map[string]struct{}{"/..": {}}); !errors.Is(err, errdefs.ErrInvalid) {
+		t.Errorf("volume over the root: %v", err)
+	}
+}
