@@ -109,8 +109,8 @@ func (f *fixture) inContainers() []int {
 	ids, _ := f.records.IDs()
 	var found []int
 	for _, id := range ids {
-		for _, pattern := range []string{"/sys/fs/cgroup/box/", "/sys/fs/cgroup/*/box/"} {
-			files, _ := filepath.Glob(pattern + id + "/cgroup.procs")
+		for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+			files, _ := filepath.Glob(pattern + cgroupPath(id) + "/cgroup.procs")
 			for _, file := range files {
 				data, _ := os.ReadFile(file)
 				for _, word := range strings.Fields(string(data)) {

@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
 	"box/internal/errdefs"
+	"box/pkg/network"
 	"box/pkg/record"
 )
 
@@ -122,4 +124,45 @@ func TestHostNetworkSharesTheHostsNames(t *testing.T) {
 	if _, out, errs := f.run(o); out != "lo\nhosts\nreached\n" {
 		t.Errorf("got %q %q", out, errs)
 	}
+}
+
+// A lease belongs to whoever holds the lock of its id, which for the steps of a
+// build is no container.
+func TestSweepLeavesTheNetworkOfBuilds(t *testing.T) {
+	f := newFixture(t)
+	const step = "build-00000123456789ab"
+	lock, err := f.records.TryLock(step)
+	if err != nil {
+		t.Fatal(err)
+	}
+	networks, err := f.networks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := network.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	if _, err := networks.Attach(t.Context(), ns, network.Endpoint{ContainerID: step, Hostname: "step"}); err != nil {
+		t.Fatal(err)
+	}
+	links := func() int {
+		data, err := os.ReadFile("/proc/net/dev") // sysfs shows another namespace's
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(data), "\n")
+	}
+	before := links()
+	if _, err := f.List(t.Context(), true); err != nil {
+		t.Error(err)
+	}
+	if now := links(); now != before {
+		t.Errorf("%d links during a build, %d after a sweep", before, now)
+	}
+	if err := errors.Join(lock.Unlock(), f.Sweep(t.Context())); err != nil {
+		t.Error(err)
+	}
+	f.checkNetworkGone()
 }

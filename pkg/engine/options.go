@@ -220,7 +220,7 @@ func newHost(id string, o CreateOptions, exposed []string) (record.Host, error) 
 		ExtraHosts:     slices.Clone(o.ExtraHosts),
 		AutoRemove:     o.AutoRemove,
 		ReadonlyRootfs: o.ReadOnly,
-		CgroupsPath:    "/box/" + id,
+		CgroupsPath:    cgroupPath(id),
 	}
 	switch h.NetworkMode {
 	case NetworkBridge:
@@ -242,6 +242,11 @@ func newHost(id string, o CreateOptions, exposed []string) (record.Host, error) 
 	h.Ports, err = publish(o, exposed)
 	return h, err
 }
+
+// cgroupPath is the control group of a container. It has no parent of box's own:
+// that would have to be removed behind the last container, and a runtime that is
+// making another one below it at that moment fails (runc does not try again).
+func cgroupPath(id string) string { return "/box-" + id }
 
 // ParseSignal reads a signal as users write it: a number, or a name with or
 // without SIG, in any case.

@@ -46,7 +46,8 @@ func TestImageAndOptionsMerge(t *testing.T) {
 	}
 	ports := []record.Port{
 		{HostIP: "127.0.0.1", HostPort: 8080, ContainerPort: 80, Proto: "tcp"},
-		{ContainerPort: 53, Proto: "udp"}, {ContainerPort: 8080, Proto: "tcp"},
+		{ContainerPort: 53, Proto: "udp"},
+		{ContainerPort: 8080, Proto: "tcp"},
 	}
 	if d := cmp.Diff(ports, r.Host.Ports); d != "" {
 		t.Error(d)

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"box/internal/errdefs"
 	"box/pkg/ocirt"
 	"box/pkg/record"
@@ -24,21 +22,7 @@ func (e *Engine) Sweep(ctx context.Context) error {
 	if openErr != nil {
 		return errors.Join(err, openErr)
 	}
-	return errors.Join(err, networks.Sweep(ctx, e.alive))
-}
-
-// alive tells whether somebody works for a container. Containers of a build
-// have no record, and a flock of their own (package build).
-func (e *Engine) alive(id string) bool {
-	if record.IsID(id) {
-		return e.records.Locked(id)
-	}
-	f, err := os.Open(filepath.Join(e.records.RunDir(id), "monitor.lock"))
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	return errors.Join(err, networks.Sweep(ctx, e.records.Locked))
 }
 
 // sweepContainers costs one look at the run directory when there is nothing to

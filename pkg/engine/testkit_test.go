@@ -300,8 +300,8 @@ func (f *fixture) checkEmpty(dir string) {
 // checkCgroupGone looks for the container's groups in every hierarchy.
 func (f *fixture) checkCgroupGone(id string) {
 	f.t.Helper()
-	for _, pattern := range []string{"/sys/fs/cgroup/box/", "/sys/fs/cgroup/*/box/"} {
-		if left, _ := filepath.Glob(pattern + id); len(left) > 0 {
+	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		if left, _ := filepath.Glob(pattern + cgroupPath(id)); len(left) > 0 {
 			f.t.Errorf("control groups left: %v", left)
 		}
 	}

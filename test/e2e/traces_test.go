@@ -100,12 +100,12 @@ func commandLines(t *testing.T) map[string]string {
 	return all
 }
 
-// groups are the cgroups of containers that this host has had.
+// groups are the cgroups of containers and build steps that this host has had.
 func (h *host) groups() []string {
 	var all []string
 	for id := range h.ids {
 		for _, base := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
-			found, err := filepath.Glob(filepath.Join(base, "box", id))
+			found, err := filepath.Glob(filepath.Join(base, "box-"+id))
 			if err != nil {
 				h.t.Fatal(err)
 			}

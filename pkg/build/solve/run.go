@@ -215,8 +215,8 @@ func (r *runner) writeBundle(rootfs string) error {
 	return writeFile(filepath.Join(r.space.dir(), bundleFile), text, 0o600)
 }
 
-// cgroupPath is the control group of a step. It has no parent of box's own:
-// that would stay behind.
+// cgroupPath is the control group of a step. It has no parent of box's own; see
+// package engine.
 func cgroupPath(id string) string { return "/box-" + id }
 
 // scriptPath is where a heredoc script is found inside the container.
@@ -272,7 +272,7 @@ func (r *runner) cleanUp(ctx context.Context) error {
 	var err error
 	// A runtime that ran a container to its end has deleted it, too.
 	if !r.ended && hadContainer(r.space.dir()) {
-		err = errors.Join(removeContainer(ctx, r.env.Runtime, r.space.id), sweepGroups(r.space.id))
+		err = errors.Join(removeContainer(ctx, r.env.Runtime, r.space.id), ocirt.KillCgroups(ctx, cgroupPath(r.space.id)))
 	}
 	if r.netns != nil {
 		err = errors.Join(err, r.env.Network.Detach(ctx, r.space.id), r.netns.Close())

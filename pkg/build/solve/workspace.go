@@ -16,7 +16,6 @@ import (
 	"box/pkg/record"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 )
 
 // idPrefix begins the ids of everything that a build makes for a step: the
@@ -145,12 +144,9 @@ func sweepOne(ctx context.Context, env Env, id string) error {
 		return err
 	}
 	if hadContainer(lock.Dir()) {
-		err = errors.Join(removeContainer(ctx, env.Runtime, id), sweepGroups(id))
+		err = errors.Join(removeContainer(ctx, env.Runtime, id), ocirt.KillCgroups(ctx, cgroupPath(id)))
 		if env.Network != nil {
 			err = errors.Join(err, env.Network.Detach(ctx, id))
-		}
-		if errors.Is(err, unix.EBUSY) {
-			return lock.Abandon() // a control group that is about to be free: the next sweep has it
 		}
 		if err != nil {
 			// The run directory stays, so that the next sweep tries again.
