@@ -56,18 +56,32 @@ func (f *File) Refuse(pos Pos, what string) error {
 func excerpt(lines []string, pos Pos) string {
 	var b strings.Builder
 	first := max(1, pos.Start-excerptMargin)
-	last := min(len(lines), pos.End+excerptMargin)
+	last := min(len(lines), pos.End+excerptMargin, first+maxLines-1)
 	width := len(fmt.Sprint(last))
 	for n := first; n <= last; n++ {
 		mark := "  "
 		if n >= pos.Start && n <= pos.End {
 			mark = "> "
 		}
-		line := fmt.Sprintf("%s%*d | %s", mark, width, n, lines[n-1])
+		line := fmt.Sprintf("%s%*d | %s", mark, width, n, cut(lines[n-1], maxShown))
 		b.WriteString(strings.TrimRight(line, " \t\r"))
 		b.WriteByte('\n')
 	}
 	return strings.TrimRight(b.String(), "\n")
+}
+
+// maxLines is how many lines an error shows: heredocs may have thousands.
+const maxLines = 20
+
+// maxShown is how much of a line an error shows, in bytes: lines may have millions.
+const maxShown = 240
+
+// cut shortens s for an error.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "…"
 }
 
 // locate turns an error of BuildKit's packages into an *Error. The innermost

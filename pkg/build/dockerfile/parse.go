@@ -23,6 +23,10 @@ func Parse(name string, text []byte) (*File, error) {
 	if len(text) > MaxSize {
 		return nil, f.ErrorAt(Pos{}, errdefs.New(errdefs.ErrInvalid, "%d bytes are more than a Dockerfile may have (%d)", len(text), MaxSize))
 	}
+	if at := bytes.IndexByte(text, 0); at >= 0 {
+		line := 1 + bytes.Count(text[:at], []byte("\n"))
+		return nil, f.ErrorAt(Pos{Start: line, End: line}, errdefs.New(errdefs.ErrInvalid, "the line has a NUL byte"))
+	}
 	tree, err := parser.Parse(bytes.NewReader(text))
 	if err != nil {
 		return nil, f.locate(err)

@@ -157,6 +157,48 @@ func TestExpander(t *testing.T) {
 	}
 }
 
+// TestExpansionBombs: what a few lines of a hostile file can expand to is bounded.
+func TestExpansionBombs(t *testing.T) {
+	vars := map[string]string{"A": strings.Repeat("a", 1<<10), "B": strings.Repeat("b", 1<<10), "LONG": strings.Repeat("a", 1<<20)}
+	env := Lookup(func(n string) (string, bool) { return vars[n], vars[n] != "" })
+	for name, word := range map[string]string{
+		"many":     strings.Repeat("$LONG", 100),
+		"default":  strings.Repeat("${NONE:-$LONG}", 100),
+		"replaced": "${LONG//a/$LONG}",
+		"nested":   "${A//a/${B//b/$A}}",
+	} {
+		x := parse(t, "FROM a\n").NewExpander()
+		if out, err := x.Word(word, env); err == nil || len(err.Error()) > 500 {
+			t.Errorf("%s: %d bytes, %.100v", name, len(out), err)
+		}
+	}
+	x := parse(t, "FROM a\n").NewExpander()
+	for range 60 { // as: ENV A=$A$A
+		vars["A"], _ = x.Word("$A$A", env)
+	}
+	if len(vars["A"]) > 0 {
+		t.Errorf("doubled to %d bytes", len(vars["A"]))
+	}
+	x = parse(t, "FROM a\n").NewExpander()
+	if got, err := x.Word("${B//b/x}-${B//b/y}", env); err != nil || len(got) != 2<<10+1 {
+		t.Errorf("two replacements: %d bytes, %v", len(got), err)
+	}
+}
+
+// TestLongErrors: an error shows where the fault is, not all of it.
+func TestLongErrors(t *testing.T) {
+	for name, text := range map[string]string{
+		"long line":  "FROM a\nNOSUCH " + strings.Repeat("x", 60_000) + "\n",
+		"many lines": "FROM a\nRUN <<EOF\n" + strings.Repeat("x\n", 10_000),
+		"NUL":        "FROM a\nCOPY a\x00b /\n",
+	} {
+		_, err := Parse("D", []byte(text))
+		if located, ok := errors.AsType[*Error](err); !ok || len(err.Error()) > 2000 || located.Pos.Start != 2 {
+			t.Errorf("%s: %.300v", name, err)
+		}
+	}
+}
+
 // FuzzParse looks for panics and for instructions without a line.
 func FuzzParse(f *testing.F) {
 	f.Add("FROM a\nRUN <<EOF\nx\nEOF\nCOPY --from=b [\"a\",\"b\"] /\n")
