@@ -16,7 +16,7 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 # checkout with an uncommitted file as another version).
 export CGO_ENABLED = 0
 LDFLAGS    = -s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)
-BUILDFLAGS = -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+BUILDFLAGS = -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 PROGRAMS = box box-runtime box-monitor
 

@@ -1,34 +1,39 @@
 package cli
 
-import "context"
+import (
+	"context"
 
-func attachCommand() *command {
-	c := &command{
-		name: "attach", operands: "CONTAINER", summary: "Join the streams of a running container",
-		min: 1, max: 1, ownSignals: true, runsContainer: true,
-	}
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) attachCommand() *cli.Command {
 	var client clientFlags
 	var noStdin bool
-	c.flags.Bool(&noStdin, "no-stdin", 0, "do not give it the standard input")
-	client.register(&c.flags)
-	c.run = func(ctx context.Context, a *app, args []string) error {
-		e, err := a.engine()
-		if err != nil {
-			return err
-		}
-		r, err := e.Find(ctx, args[0])
-		if err != nil {
-			return err
-		}
-		stdio, err := a.stdio(r.Config.OpenStdin && !noStdin, r.Config.Tty, client)
-		if err != nil {
-			return err
-		}
-		session, err := e.Attach(ctx, r.ID, stdio)
-		if err != nil {
-			return err
-		}
-		return wait(ctx, session, client.sigProxy && !r.Config.Tty)
+	return &cli.Command{
+		Name: "attach", ArgsUsage: "CONTAINER", Category: groupContainer, Usage: "Join the streams of a running container",
+		Flags: append(client.flags(), boolFlag(&noStdin, "no-stdin", "do not give it the standard input")),
+		Action: attached(ofContainer(rootOnly(func(ctx context.Context, args []string) error {
+			return a.attach(ctx, args[0], !noStdin, client)
+		}))),
 	}
-	return c
+}
+
+func (a *app) attach(ctx context.Context, name string, stdin bool, client clientFlags) error {
+	e, err := a.engine()
+	if err != nil {
+		return err
+	}
+	r, err := e.Find(ctx, name)
+	if err != nil {
+		return err
+	}
+	stdio, err := a.stdio(stdin && r.Config.OpenStdin, r.Config.Tty, client)
+	if err != nil {
+		return err
+	}
+	session, err := e.Attach(ctx, r.ID, stdio)
+	if err != nil {
+		return err
+	}
+	return wait(ctx, session, client.sigProxy && !r.Config.Tty)
 }

@@ -8,21 +8,21 @@ import (
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/urfave/cli/v2"
 
 	"box/internal/atomicfile"
 	"box/internal/errdefs"
 	"box/pkg/build"
-	"box/pkg/cli/argv"
 	"box/pkg/image"
 	"box/pkg/image/registry"
 )
 
-func buildCommand() *command {
-	c := &command{name: "build", operands: "CONTEXT", summary: "Build an image from a Dockerfile", min: 1, max: 1}
+func (a *app) buildCommand() *cli.Command {
 	var f buildFlags
-	f.register(&c.flags)
-	c.run = func(ctx context.Context, a *app, args []string) error { return a.build(ctx, f, args[0]) }
-	return c
+	return &cli.Command{
+		Name: "build", ArgsUsage: "CONTEXT", Category: groupImage, Usage: "Build an image from a Dockerfile", Flags: f.flags(),
+		Action: asRoot(func(ctx context.Context, args []string) error { return a.build(ctx, f, args[0]) }),
+	}
 }
 
 type buildFlags struct {
@@ -32,25 +32,26 @@ type buildFlags struct {
 	quiet             bool
 }
 
-func (f *buildFlags) register(s *argv.Set) {
+func (f *buildFlags) flags() []cli.Flag {
 	r := &f.req
-	s.List(&r.Tags, "tag", 't', "name[:tag]", "name the image; may be given more than once")
-	s.String(&r.Dockerfile, "file", 'f', "file", "the Dockerfile (CONTEXT/Dockerfile); - for stdin")
-	s.List(&f.args, "build-arg", 0, "name[=value]", "set an ARG, or take over the host's variable")
-	s.String(&r.Target, "target", 0, "stage", "build this stage instead of the last one")
-	s.Bool(&r.NoCache, "no-cache", 0, "run every step")
-	s.Bool(&r.Pull, "pull", 0, "ask the registry for every base image")
-	s.List(&f.labels, "label", 0, "key=value", "attach a label to the image")
-	s.String(&r.Network, "network", 0, "mode", "network of RUN: default, none or host")
-	s.String(&r.Platform, "platform", 0, "os/arch", "platform of the image (this machine's)")
-	s.String(&f.progress, "progress", 0, "how", "auto (the default), plain, tty or quiet")
-	s.Bool(&f.quiet, "quiet", 'q', "print nothing but the image's id")
-	s.String(&f.iidFile, "iidfile", 0, "file", "write the image's id into a file")
 	var always bool
-	s.Bool(&always, "load", 0, "always so: images go into the local store")
-	s.Bool(&always, "rm", 0, "always so: no step leaves a container")
-	s.Bool(&always, "force-rm", 0, "always so")
-	s.Refuse(laterBuildFlags...)
+	return append([]cli.Flag{
+		listFlag(&r.Tags, "tag,t", "name the image; may be given more than once: `name[:tag]`"),
+		textFlag(&r.Dockerfile, "file,f", "the Dockerfile (CONTEXT/Dockerfile); - for stdin: `file`"),
+		listFlag(&f.args, "build-arg", "set an ARG, or take over the host's variable: `name[=value]`"),
+		textFlag(&r.Target, "target", "build this `stage` instead of the last one"),
+		boolFlag(&r.NoCache, "no-cache", "run every step"),
+		boolFlag(&r.Pull, "pull", "ask the registry for every base image"),
+		listFlag(&f.labels, "label", "attach a label to the image: `key=value`"),
+		textFlag(&r.Network, "network", "network of RUN: default, none or host: `mode`"),
+		textFlag(&r.Platform, "platform", "platform of the image (this machine's): `os/arch`"),
+		textFlag(&f.progress, "progress", "auto (the default), plain, tty or quiet: `how`"),
+		boolFlag(&f.quiet, "quiet,q", "print nothing but the image's id"),
+		textFlag(&f.iidFile, "iidfile", "write the image's id into a `file`"),
+		boolFlag(&always, "load", "always so: images go into the local store"),
+		boolFlag(&always, "rm", "always so: no step leaves a container"),
+		boolFlag(&always, "force-rm", "always so"),
+	}, refused(laterBuildFlags...)...)
 }
 
 // laterBuildFlags are Docker's, refused by name until they are built.

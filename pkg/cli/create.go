@@ -5,18 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/urfave/cli/v2"
 )
 
-func createCommand() *command {
-	c := &command{
-		name: "create", operands: "IMAGE [COMMAND] [ARG...]", summary: "Make a container without starting it",
-		min: 1, max: -1, stopsAtOperand: true, runsContainer: true,
-	}
+func (a *app) createCommand() *cli.Command {
 	var f containerFlags
-	f.register(&c.flags)
-	c.flags.Refuse("detach-keys", "sig-proxy")
-	c.run = func(ctx context.Context, a *app, args []string) error { return a.create(ctx, &f, args) }
-	return c
+	return &cli.Command{
+		Name: "create", ArgsUsage: "IMAGE [COMMAND] [ARG...]", Category: groupContainer, Usage: "Make a container without starting it",
+		Flags:  append(f.flags(), refused("detach-keys", "sig-proxy")...),
+		Action: anyone(ofContainer(rootOnly(func(ctx context.Context, args []string) error { return a.create(ctx, &f, args) }))),
+	}
 }
 
 func (a *app) create(ctx context.Context, f *containerFlags, args []string) error {

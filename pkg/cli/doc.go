@@ -17,6 +17,10 @@
 //   - rooms are opened when a command needs them, so that `box --version` and
 //     `box help` touch no state.
 //
-// The one flow: Main → find the command → its flags (argv) → its run function
-// → exit code (exit.go) and message (hints.go).
+// Commands, flags and help stand on urfave/cli. Its grammar is not Docker's, so
+// the words are rewritten first (argv).
+//
+// The one flow: Main → the line as the library reads it (main.go, argv) → the
+// library finds the command and sets its flags → its action → exit code
+// (exit.go) and message (hints.go).
 package cli

@@ -4,35 +4,35 @@ import (
 	"context"
 	"os"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
 	"box/pkg/engine"
 )
 
-func execCommand() *command {
-	c := &command{
-		name: "exec", operands: "CONTAINER COMMAND [ARG...]", summary: "Run a further command in a running container",
-		min: 2, max: -1, stopsAtOperand: true, ownSignals: true,
-	}
+func (a *app) execCommand() *cli.Command {
 	var o engine.ExecOptions
 	var interactive bool
 	var env, envFiles []string
-	c.flags.Bool(&o.Detach, "detach", 'd', "do not wait for it")
-	c.flags.Bool(&interactive, "interactive", 'i', "give it the standard input")
-	c.flags.Bool(&o.Tty, "tty", 't', "give it a terminal")
-	c.flags.List(&env, "env", 'e', "name[=value]", "set a variable, or take over the host's")
-	c.flags.List(&envFiles, "env-file", 0, "file", "read variables from a file, one a line")
-	c.flags.String(&o.User, "user", 'u', "user[:group]", "user the command runs as")
-	c.flags.String(&o.WorkingDir, "workdir", 'w', "dir", "working directory in the container")
-	c.flags.Refuse("privileged", "detach-keys")
-	c.run = func(ctx context.Context, a *app, args []string) error {
-		var err error
-		if o.Env, err = environment(envFiles, env, os.LookupEnv); err != nil {
-			return err
-		}
-		o.Args = args[1:]
-		return a.exec(ctx, args[0], o, interactive)
+	return &cli.Command{
+		Name: "exec", ArgsUsage: "CONTAINER COMMAND [ARG...]", Category: groupContainer, Usage: "Run a further command in a running container",
+		Flags: append([]cli.Flag{
+			boolFlag(&o.Detach, "detach,d", "do not wait for it"),
+			boolFlag(&interactive, "interactive,i", "give it the standard input"),
+			boolFlag(&o.Tty, "tty,t", "give it a terminal"),
+			listFlag(&env, "env,e", "set a variable, or take over the host's: `name[=value]`"),
+			listFlag(&envFiles, "env-file", "read variables from a `file`, one a line"),
+			textFlag(&o.User, "user,u", "user the command runs as: `user[:group]`"),
+			textFlag(&o.WorkingDir, "workdir,w", "working directory in the container: `dir`"),
+		}, refused("privileged", "detach-keys")...),
+		Action: attached(rootOnly(func(ctx context.Context, args []string) (err error) {
+			if o.Env, err = environment(envFiles, env, os.LookupEnv); err != nil {
+				return err
+			}
+			o.Args = args[1:]
+			return a.exec(ctx, args[0], o, interactive)
+		})),
 	}
-	return c
 }
 
 func (a *app) exec(ctx context.Context, name string, o engine.ExecOptions, interactive bool) error {

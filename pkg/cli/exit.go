@@ -60,8 +60,26 @@ type reported struct{}
 
 func (reported) Error() string { return "some of it did not work" }
 
+// containerError is a failure of a command that would have run a container, so
+// that it is told from the container's own exit code.
+type containerError struct{ err error }
+
+func (e *containerError) Error() string { return e.err.Error() }
+func (e *containerError) Unwrap() error { return e.err }
+
+// ofContainer marks the failures of what runs a container.
+func ofContainer(do deed) deed {
+	return func(ctx context.Context, operands []string) error {
+		err := do(ctx, operands)
+		if err == nil {
+			return nil
+		}
+		return &containerError{err}
+	}
+}
+
 // fail prints err, if there is one, and returns the exit code.
-func (a *app) fail(cmd *command, err error) int {
+func (a *app) fail(err error) int {
 	var status exitStatus
 	switch {
 	case err == nil:
@@ -72,18 +90,15 @@ func (a *app) fail(cmd *command, err error) int {
 		return 128 + int(syscall.SIGPIPE) // box ps | head: the reader has enough
 	}
 	if !errors.As(err, &reported{}) {
-		a.report(cmd, err)
+		a.report(err)
 	}
-	return exitCode(cmd, err)
+	return exitCode(err)
 }
 
 // report prints an error and the way out.
-func (a *app) report(cmd *command, err error) {
-	name := "box"
-	if cmd != nil {
-		name += " " + cmd.name
-	}
-	printError(a.err, name, err, hint(cmd, err))
+func (a *app) report(err error) {
+	name := strings.TrimSpace("box " + a.verb)
+	printError(a.err, name, err, a.hint(err))
 }
 
 // printError writes one line where it fits. Control characters are shown as
@@ -119,10 +134,11 @@ func visible(s string) string {
 	return b.String()
 }
 
-func exitCode(cmd *command, err error) int {
+func exitCode(err error) int {
 	var c *coded
 	var i *interrupted
 	var u *usageError
+	var container *containerError
 	switch {
 	case errors.As(err, &c):
 		return c.code
@@ -130,7 +146,7 @@ func exitCode(cmd *command, err error) int {
 		return 128 + int(i.sig)
 	case errors.Is(err, context.Canceled):
 		return 128 + int(syscall.SIGINT)
-	case errors.As(err, &u), cmd != nil && cmd.runsContainer:
+	case errors.As(err, &u), errors.As(err, &container):
 		return exitContainer
 	}
 	return exitFailure
@@ -143,7 +159,7 @@ var errNotRoot = errdefs.WithHint(
 
 // each calls do for every operand. One that fails does not stop the others;
 // its error is printed at once, in its place.
-func (a *app) each(cmd *command, operands []string, do func(string) error) error {
+func (a *app) each(operands []string, do func(string) error) error {
 	failed := false
 	for _, operand := range operands {
 		err := do(operand)
@@ -154,7 +170,7 @@ func (a *app) each(cmd *command, operands []string, do func(string) error) error
 		if errors.As(err, &i) || len(operands) == 1 {
 			return err
 		}
-		a.report(cmd, err)
+		a.report(err)
 		failed = true
 	}
 	if failed {

@@ -24,7 +24,7 @@ var classHints = []struct {
 
 // hint is the sentence that is printed behind an error: the one that came
 // with it, or one for its class, or for wrong usage the command's help.
-func hint(cmd *command, err error) string {
+func (a *app) hint(err error) string {
 	if h := errdefs.Hint(err); h != "" {
 		return h
 	}
@@ -40,8 +40,8 @@ func hint(cmd *command, err error) string {
 		return "did you mean --" + unknown.Nearest + "?"
 	case !errors.As(err, &u) || errors.Is(err, errdefs.ErrUnsupported):
 		return ""
-	case cmd == nil:
+	case a.verb == "":
 		return "see box help"
 	}
-	return "see box " + cmd.name + " --help"
+	return "see box " + a.verb + " --help"
 }

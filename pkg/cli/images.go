@@ -6,27 +6,31 @@ import (
 	"strings"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
 	"box/pkg/image"
 )
 
-func imagesCommand() *command {
-	c := &command{name: "images", operands: "[REPOSITORY[:TAG]]", summary: "List images", max: 1}
+func (a *app) imagesCommand() *cli.Command {
 	var o imagesOptions
-	c.flags.Bool(&o.all, "all", 'a', "the same list; there are no hidden images")
-	c.flags.Bool(&o.quiet, "quiet", 'q', "print ids only")
-	c.flags.Bool(&o.digests, "digests", 0, "show the registries' digests")
-	c.flags.Bool(&o.noTrunc, "no-trunc", 0, "do not shorten ids")
-	c.flags.List(&o.filters, "filter", 'f', "key=value", "only those with this reference or label, or dangling")
-	c.flags.String(&o.format, "format", 0, "template", "print by a Go template, table TEMPLATE, or json")
-	c.flags.Refuse("tree")
-	c.run = func(ctx context.Context, a *app, args []string) error {
-		if len(args) > 0 {
-			o.filters = append(o.filters, "reference="+args[0])
-		}
-		return a.listImages(ctx, o)
+	return &cli.Command{
+		Name: "images", ArgsUsage: "[REPOSITORY[:TAG]]", Category: groupImage, Usage: "List images",
+		Flags: append([]cli.Flag{
+			boolFlag(&o.all, "all,a", "the same list; there are no hidden images"),
+			boolFlag(&o.quiet, "quiet,q", "print ids only"),
+			boolFlag(&o.digests, "digests", "show the registries' digests"),
+			boolFlag(&o.noTrunc, "no-trunc", "do not shorten ids"),
+			listFlag(&o.filters, "filter,f", "only those with this reference or label, or dangling: `key=value`"),
+			textFlag(&o.format, "format", "print by a Go `template`, table TEMPLATE, or json"),
+		}, refused("tree")...),
+		Action: asRoot(func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				o.filters = append(o.filters, "reference="+args[0])
+			}
+			return a.listImages(ctx, o)
+		}),
 	}
-	return c
 }
 
 type imagesOptions struct {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
 	"box/pkg/build/dockerfile"
 	"box/pkg/build/plan"
@@ -13,25 +15,25 @@ import (
 	"box/pkg/image/store"
 )
 
-func importCommand() *command {
-	c := &command{name: "import", operands: "FILE [NAME[:TAG]]", summary: "Make an image from an archive of a root file system", min: 1, max: 2}
+func (a *app) importCommand() *cli.Command {
+	var opt store.ImportOptions
 	var changes []string
-	var message string
-	c.flags.List(&changes, "change", 'c', "instruction", "an instruction such as CMD, ENV, EXPOSE, USER")
-	c.flags.String(&message, "message", 'm', "text", "what the image's history says")
-	c.flags.Refuse("platform")
-	c.run = func(ctx context.Context, a *app, args []string) error {
-		opt := store.ImportOptions{Message: message}
-		if len(args) > 1 {
-			opt.Name = args[1]
-		}
-		var err error
-		if opt.Config, err = changedConfig(ctx, changes); err != nil {
-			return usage(err)
-		}
-		return a.importFile(ctx, args[0], opt)
+	return &cli.Command{
+		Name: "import", ArgsUsage: "FILE [NAME[:TAG]]", Category: groupImage, Usage: "Make an image from an archive of a root file system",
+		Flags: append([]cli.Flag{
+			listFlag(&changes, "change,c", "an `instruction` such as CMD, ENV, EXPOSE, USER"),
+			textFlag(&opt.Message, "message,m", "`text` for the image's history"),
+		}, refused("platform")...),
+		Action: asRoot(func(ctx context.Context, args []string) (err error) {
+			if len(args) > 1 {
+				opt.Name = args[1]
+			}
+			if opt.Config, err = changedConfig(ctx, changes); err != nil {
+				return usage(err)
+			}
+			return a.importFile(ctx, args[0], opt)
+		}),
 	}
-	return c
 }
 
 func (a *app) importFile(ctx context.Context, file string, opt store.ImportOptions) error {

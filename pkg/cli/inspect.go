@@ -5,25 +5,29 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
 	"box/pkg/image"
 )
 
-func inspectCommand() *command {
-	c := &command{name: "inspect", operands: "NAME [NAME...]", summary: "Print everything known about containers or images", min: 1, max: -1}
+func (a *app) inspectCommand() *cli.Command {
 	var o inspectOptions
-	c.flags.String(&o.format, "format", 'f', "template", "print by a Go template, or json on one line")
-	c.flags.String(&o.kind, "type", 0, "kind", "container or image; otherwise whichever has the name")
-	c.flags.Refuse("size,s")
-	c.run = func(ctx context.Context, a *app, args []string) error { return a.inspect(ctx, c, args, o) }
-	return c
+	return &cli.Command{
+		Name: "inspect", ArgsUsage: "NAME [NAME...]", Category: groupContainer, Usage: "Print everything known about containers or images",
+		Flags: append([]cli.Flag{
+			textFlag(&o.format, "format,f", "print by a Go `template`, or json on one line"),
+			textFlag(&o.kind, "type", "container or image; otherwise whichever has the name: `kind`"),
+		}, refused("size,s")...),
+		Action: asRoot(func(ctx context.Context, args []string) error { return a.inspect(ctx, args, o) }),
+	}
 }
 
 type inspectOptions struct{ format, kind string }
 
 // inspect prints what it found even if some names are not known, as Docker
 // does.
-func (a *app) inspect(ctx context.Context, c *command, names []string, o inspectOptions) error {
+func (a *app) inspect(ctx context.Context, names []string, o inspectOptions) error {
 	var f *format
 	var err error
 	if o.format != "" {
@@ -32,7 +36,7 @@ func (a *app) inspect(ctx context.Context, c *command, names []string, o inspect
 		}
 	}
 	found := []any{}
-	failed := a.each(c, names, func(name string) error {
+	failed := a.each(names, func(name string) error {
 		v, err := a.inspectOne(ctx, name, o.kind)
 		if err != nil {
 			return err

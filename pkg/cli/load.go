@@ -6,41 +6,47 @@ import (
 	"io"
 	"os"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
 )
 
-func loadCommand() *command {
-	c := &command{name: "load", summary: "Take images out of an archive (docker save, OCI)"}
+func (a *app) loadCommand() *cli.Command {
 	var input string
 	var quiet bool
-	c.flags.String(&input, "input", 'i', "file", "the archive (the standard input)")
-	c.flags.Bool(&quiet, "quiet", 'q', "print nothing")
-	c.flags.Refuse("platform")
-	c.run = func(ctx context.Context, a *app, _ []string) error {
-		r, name, err := a.openInput(input)
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		images, err := a.images()
-		if err != nil {
-			return err
-		}
-		list, err := images.Load(ctx, r)
-		if err != nil {
-			return fmt.Errorf("load %s: %w", name, err)
-		}
-		for _, img := range list {
-			for _, name := range img.Names {
-				fmt.Fprintln(a.out, "Loaded image:", familiar(name))
-			}
-			if len(img.Names) == 0 {
-				fmt.Fprintln(a.out, "Loaded image ID:", img.ID)
-			}
-		}
-		return nil
+	return &cli.Command{
+		Name: "load", Category: groupImage, Usage: "Take images out of an archive (docker save, OCI)",
+		Flags: append([]cli.Flag{
+			textFlag(&input, "input,i", "archive `file` (the standard input)"),
+			boolFlag(&quiet, "quiet,q", "show no progress; there is none"),
+		}, refused("platform")...),
+		Action: asRoot(func(ctx context.Context, _ []string) error { return a.load(ctx, input) }),
 	}
-	return c
+}
+
+func (a *app) load(ctx context.Context, input string) error {
+	r, name, err := a.openInput(input)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	images, err := a.images()
+	if err != nil {
+		return err
+	}
+	list, err := images.Load(ctx, r)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", name, err)
+	}
+	for _, img := range list {
+		for _, name := range img.Names {
+			fmt.Fprintln(a.out, "Loaded image:", familiar(name))
+		}
+		if len(img.Names) == 0 {
+			fmt.Fprintln(a.out, "Loaded image ID:", img.ID)
+		}
+	}
+	return nil
 }
 
 // openInput opens a file, or the standard input for "" and "-".

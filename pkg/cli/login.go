@@ -8,22 +8,24 @@ import (
 	"io"
 	"strings"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
 	"box/internal/errdefs"
 	"box/pkg/image/registry"
 )
 
-func loginCommand() *command {
-	c := &command{name: "login", operands: "[HOST]", summary: "Check and keep the password for a registry", max: 1, anyUser: true}
+func (a *app) loginCommand() *cli.Command {
 	var o loginOptions
-	c.flags.String(&o.user, "username", 'u', "name", "user name")
-	c.flags.String(&o.password, "password", 'p', "password", "password (others see it: better --password-stdin)")
-	c.flags.Bool(&o.fromStdin, "password-stdin", 0, "read the password from the standard input")
-	c.run = func(ctx context.Context, a *app, args []string) error {
-		return a.login(ctx, strings.Join(args, ""), o)
+	return &cli.Command{
+		Name: "login", ArgsUsage: "[HOST]", Category: groupRegistry, Usage: "Check and keep the password for a registry",
+		Flags: []cli.Flag{
+			textFlag(&o.user, "username,u", "user `name`"),
+			textFlag(&o.password, "password,p", "`password` (others see it: better --password-stdin)"),
+			boolFlag(&o.fromStdin, "password-stdin", "read the password from the standard input"),
+		},
+		Action: anyone(func(ctx context.Context, args []string) error { return a.login(ctx, strings.Join(args, ""), o) }),
 	}
-	return c
 }
 
 type loginOptions struct {

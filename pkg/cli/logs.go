@@ -5,32 +5,31 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
-	"box/pkg/cli/argv"
 	"box/pkg/engine"
 )
 
-func logsCommand() *command {
-	c := &command{name: "logs", operands: "CONTAINER", summary: "Print what a container has written", min: 1, max: 1}
+func (a *app) logsCommand() *cli.Command {
 	var o engine.LogOptions
-	c.flags.Bool(&o.Follow, "follow", 'f', "go on until the container ends")
-	c.flags.Bool(&o.Timestamps, "timestamps", 't', "put the time before each line")
-	c.flags.Add(argv.Flag{Name: "tail", Short: 'n', Value: "lines", Usage: "only the last lines (all)"}, func(v string) error {
-		var err error
-		o.Tail, err = tail(v)
-		return err
-	})
-	timeFlag(&c.flags, &o.Since, "since", "only from then on: a time, or an age like 10m")
-	timeFlag(&c.flags, &o.Until, "until", "only up to then: a time, or an age like 10m")
-	c.flags.Refuse("details")
-	c.run = func(ctx context.Context, a *app, args []string) error {
-		e, err := a.engine()
-		if err != nil {
-			return err
-		}
-		return e.Logs(ctx, args[0], o, a.out, a.err)
+	return &cli.Command{
+		Name: "logs", ArgsUsage: "CONTAINER", Category: groupContainer, Usage: "Print what a container has written",
+		Flags: append([]cli.Flag{
+			boolFlag(&o.Follow, "follow,f", "go on until the container ends"),
+			boolFlag(&o.Timestamps, "timestamps,t", "put the time before each line"),
+			parsedFlag(&o.Tail, "tail,n", "only the last `lines` (all)", tail),
+			parsedFlag(&o.Since, "since", "only from then on: a time, or an age like 10m: `time`", timeOrAge),
+			parsedFlag(&o.Until, "until", "only up to then: a time, or an age like 10m: `time`", timeOrAge),
+		}, refused("details")...),
+		Action: asRoot(func(ctx context.Context, args []string) error {
+			e, err := a.engine()
+			if err != nil {
+				return err
+			}
+			return e.Logs(ctx, args[0], o, a.out, a.err)
+		}),
 	}
-	return c
 }
 
 // tail reads --tail: a number, or "all".
@@ -48,13 +47,7 @@ func tail(v string) (*int, error) {
 	return &n, nil
 }
 
-func timeFlag(s *argv.Set, p *time.Time, name, usage string) {
-	s.Add(argv.Flag{Name: name, Value: "time", Usage: usage}, func(v string) error {
-		t, err := parseTime(v, time.Now())
-		*p = t
-		return err
-	})
-}
+func timeOrAge(v string) (time.Time, error) { return parseTime(v, time.Now()) }
 
 // timeLayouts are the forms of a point in time that Docker reads; the ones
 // without a zone mean local time.

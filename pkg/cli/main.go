@@ -1,13 +1,10 @@
 package cli
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
+	"slices"
+
+	"github.com/urfave/cli/v2"
 
 	"box/pkg/cli/argv"
 )
@@ -20,7 +17,7 @@ type Build struct {
 }
 
 func (b Build) String() string {
-	s := "box version " + orElse(b.Version, "unknown")
+	s := orElse(b.Version, "unknown")
 	if b.Commit != "" {
 		s += ", commit " + b.Commit
 	}
@@ -34,83 +31,35 @@ func Main(build Build, args []string) int {
 	return a.main(args)
 }
 
-// main reads the flags of box itself and hands over to the command.
 func (a *app) main(args []string) int {
-	set := a.globalFlags()
-	rest, err := set.Parse(args, false)
-	switch {
-	case errors.Is(err, argv.ErrHelp):
-		a.printUsage(a.out)
-		return 0
-	case err != nil:
-		return a.fail(nil, usage(err))
-	case a.showVersion:
-		fmt.Fprintln(a.out, a.self)
-		return 0
-	case len(rest) == 0:
-		a.printUsage(a.out)
-		return 0
-	}
-	a.fillPlaces()
-	cmd, rest, err := find(rest)
-	if err != nil {
-		return a.fail(nil, err)
-	}
-	return a.call(cmd, rest)
-}
-
-// call reads the command's flags and runs it.
-func (a *app) call(cmd *command, args []string) int {
-	operands, err := cmd.flags.Parse(args, !cmd.stopsAtOperand)
-	switch {
-	case errors.Is(err, argv.ErrHelp):
-		printHelp(a.out, cmd)
-		return 0
-	case err != nil:
-		return a.fail(cmd, usage(err))
-	}
-	if err := cmd.checkOperands(operands); err != nil {
-		return a.fail(cmd, usage(err))
-	}
-	if !cmd.anyUser && os.Geteuid() != 0 {
-		return a.fail(cmd, errNotRoot)
-	}
-	ctx, stop := a.context(cmd)
-	defer stop()
 	defer a.close()
-	return a.fail(cmd, cmd.run(ctx, a, operands))
+	library := a.library()
+	line, err := a.line(library, args)
+	if err != nil {
+		return a.fail(usage(err))
+	}
+	return a.fail(library.Run(line))
 }
 
-// context is cancelled by the first SIGINT or SIGTERM. Commands that pass
-// signals on to a container deal with them on their own.
-func (a *app) context(cmd *command) (context.Context, context.CancelFunc) {
-	if cmd.ownSignals {
-		return context.WithCancel(context.Background())
+// line rewrites what was typed into the form that the library reads, and finds
+// out which command it is.
+func (a *app) line(library *cli.App, args []string) ([]string, error) {
+	globals, rest, err := argv.Normalise(library.Flags, args, false)
+	if err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		sig, ok := <-signals
-		if !ok {
-			return
-		}
-		// The second signal ends the process at once.
-		signal.Stop(signals)
-		cancel(&interrupted{sig: sig.(syscall.Signal)})
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		close(signals)
-		cancel(nil)
+	line := append([]string{library.Name}, globals...)
+	rest = shortForm(rest)
+	if len(rest) == 0 || rest[0] == "help" {
+		return line, nil // without a command it explains itself
 	}
-}
-
-// interrupted is the cause of a cancelled context.
-type interrupted struct{ sig syscall.Signal }
-
-func (e *interrupted) Error() string {
-	return "interrupted by " + strings.ToUpper(e.sig.String())
+	cmd := library.Command(rest[0])
+	if cmd == nil {
+		return nil, unknownCommand(rest, library.Commands)
+	}
+	a.verb = cmd.Name
+	flags, operands, err := argv.Normalise(cmd.Flags, rest[1:], !passesOn(cmd))
+	return slices.Concat(line, []string{cmd.Name}, flags, []string{"--"}, operands), err
 }
 
 func orElse(s, fallback string) string {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
 )
 
@@ -47,6 +49,12 @@ func TestWrongCommandLines(t *testing.T) {
 		{"run --nmae x y", "box run: unknown flag --nmae; did you mean --name?\n"},
 		{"run --gpus all x", "box run: flag --gpus is not supported yet\n"},
 		{"ps extra", "box ps: unexpected operand \"extra\": box ps; see box ps --help\n"},
+		{"ps -n five", "box ps: flag --last: \"five\" is not a whole number; see box ps --help\n"},
+		{"logs -n five x", "box logs: flag --tail: \"five\" is neither a number nor all; see box logs --help\n"},
+		{"stop -t soon x", "box stop: flag --time: \"soon\" is not a number of seconds; see box stop --help\n"},
+		{"help biuld", "box: unknown command \"biuld\"; did you mean box build?\n"},
+		{"hlep", "box: unknown command \"hlep\"; did you mean box help?\n"},
+		{"save --format zip x", "box save: flag --format: \"zip\" is neither docker-archive nor oci-archive; see box save --help\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {
@@ -59,79 +67,136 @@ func TestWrongCommandLines(t *testing.T) {
 }
 
 func TestLongForms(t *testing.T) {
+	a := &app{}
+	library := a.library()
 	tests := map[string]string{
-		"container ls": "ps", "container run": "run", "image ls": "images", "image rm": "rmi", "image inspect": "inspect",
+		"container ls -a":           "box ps --all=true --",
+		"container run -it x -y":    "box run --interactive=true --tty=true -- x -y",
+		"image ls":                  "box images --",
+		"image rm x -f":             "box rmi --force=true -- x",
+		"image inspect x":           "box inspect --type=image -- x",
+		"help container ls":         "box ps --help --",
+		"--root=/x image ls -q":     "box --root=/x images --quiet=true --",
+		"--runtime runc rm -- help": "box --runtime=runc rm -- help",
 	}
-	for line, want := range tests {
-		cmd, _, err := find(strings.Fields(line))
-		if err != nil || cmd.name != want {
-			t.Errorf("%s: got %v, %v; want %s", line, cmd, err, want)
+	for typed, want := range tests {
+		line, err := a.line(library, strings.Fields(typed))
+		if got := strings.Join(line, " "); err != nil || got != want {
+			t.Errorf("%s: got %q, %v; want %q", typed, got, err, want)
 		}
-	}
-	_, rest, err := find(strings.Fields("image inspect x"))
-	if err != nil || strings.Join(rest, " ") != "--type=image x" {
-		t.Errorf("image inspect: %q, %v", rest, err)
 	}
 	for noun, forms := range longForms {
 		for long, short := range forms {
-			if _, _, err := find([]string{noun, long}); err != nil {
-				t.Errorf("%s %s stands for %s, which is not there: %v", noun, long, short, err)
+			if verb := strings.Fields(short)[0]; library.Command(verb) == nil {
+				t.Errorf("%s %s stands for %s, which is not there", noun, long, short)
 			}
+		}
+	}
+}
+
+// TestOperandsAreNoCommands: what looks like a flag or a command of the library
+// is an operand behind a command.
+func TestOperandsAreNoCommands(t *testing.T) {
+	for _, operand := range []string{"help", "h", "force", "f", "-"} {
+		var got []string
+		a := &app{out: &strings.Builder{}, err: os.Stderr}
+		library := a.library()
+		library.Command("rm").Action = func(c *cli.Context) error {
+			got = c.Args().Slice()
+			return nil
+		}
+		line, err := a.line(library, []string{"rm", "-f", operand})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := library.Run(line); err != nil || len(got) != 1 || got[0] != operand {
+			t.Errorf("rm -f %s: operands %q, %v", operand, got, err)
+		}
+	}
+}
+
+func TestOperandRange(t *testing.T) {
+	tests := map[string][2]int{
+		"": {0, 0}, "CONTEXT": {1, 1}, "[HOST]": {0, 1}, "IMAGE NAME[:TAG]": {2, 2}, "FILE [NAME[:TAG]]": {1, 2},
+		"CONTAINER [CONTAINER...]": {1, -1}, "CONTAINER COMMAND [ARG...]": {2, -1}, "IMAGE [COMMAND] [ARG...]": {1, -1},
+	}
+	for line, want := range tests {
+		if atLeast, atMost := operandRange(line); [2]int{atLeast, atMost} != want {
+			t.Errorf("%q: %d to %d, want %v", line, atLeast, atMost, want)
 		}
 	}
 }
 
 // TestHelpTexts: every command explains itself within 80 columns.
 func TestHelpTexts(t *testing.T) {
-	for _, v := range verbs() {
-		out, _, code := call("help", v.name)
-		if code != 0 || !strings.HasPrefix(out, "Usage: box "+v.name) {
-			t.Errorf("%s: %q, %d", v.name, out, code)
+	commands := (&app{}).commands()
+	for _, c := range append(commands, &cli.Command{}) {
+		out, _, code := call(strings.Fields("help " + c.Name)...)
+		if again, _, _ := call(c.Name, "--help"); c.Name != "" && again != out {
+			t.Errorf("%s --help: %q, not the same as help %s", c.Name, again, c.Name)
+		}
+		if code != 0 || !strings.HasPrefix(out, strings.TrimSpace("Usage: box "+c.Name)) {
+			t.Errorf("%s: %q, %d", c.Name, out, code)
 		}
 		for line := range strings.Lines(out) {
 			if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 80 {
-				t.Errorf("%s: %d columns: %s", v.name, n, line)
+				t.Errorf("%s: %d columns: %s", c.Name, n, line)
 			}
-		}
-		if v.make().name != v.name {
-			t.Errorf("%s makes command %s", v.name, v.make().name)
 		}
 	}
 }
 
+func TestHelpOfOneCommand(t *testing.T) {
+	const want = `Usage: box stop [OPTIONS] CONTAINER [CONTAINER...]
+
+Ask containers to stop, and kill those that do not.
+
+Options:
+  -t, --time, --timeout seconds
+                            time to stop in before it is killed (10)
+`
+	if out, stderr, code := call("stop", "-h", "x"); out != want || stderr != "" || code != 0 {
+		t.Errorf("got %q, %q, %d", out, stderr, code)
+	}
+	if out, _, _ := call("tag", "--help"); out != "Usage: box tag IMAGE NAME[:TAG]\n\nGive an image a further name.\n" {
+		t.Errorf("without flags: %q", out)
+	}
+}
+
 func TestExitCodes(t *testing.T) {
-	container := &command{name: "run", runsContainer: true}
-	other := &command{name: "rm"}
+	container := func(err error) error {
+		return ofContainer(func(context.Context, []string) error { return err })(t.Context(), nil)
+	}
 	wrapped := func(err error) error { return fmt.Errorf("wrapped: %w", err) }
 	tests := []struct {
 		name string
-		cmd  *command
 		err  error
 		want int
 	}{
-		{"all well", other, nil, 0},
-		{"failure", other, errors.New("x"), 1},
-		{"failure of a container command", container, errors.New("x"), 125},
-		{"container's own", container, exitWith(42), 42},
-		{"container's own 0", container, exitWith(0), 0},
-		{"usage", other, wrapped(usage(errors.New("x"))), 125},
-		{"not found in the container", container, wrapped(withCode(errors.New("x"), 127)), 127},
-		{"interrupted", other, wrapped(&interrupted{syscall.SIGTERM}), 143},
-		{"cancelled", other, wrapped(context.Canceled), 130},
-		{"reported", other, reported{}, 1},
-		{"reader has enough", other, &fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}, 141},
+		{"all well", nil, 0},
+		{"failure", errors.New("x"), 1},
+		{"failure of a container command", container(errors.New("x")), 125},
+		{"container's own", container(exitWith(42)), 42},
+		{"container's own 0", container(exitWith(0)), 0},
+		{"interrupted before it ran", container(&interrupted{syscall.SIGINT}), 130},
+		{"usage of a container command", container(usage(errors.New("x"))), 125},
+		{"usage", wrapped(usage(errors.New("x"))), 125},
+		{"not found in the container", container(wrapped(withCode(errors.New("x"), 127))), 127},
+		{"interrupted", wrapped(&interrupted{syscall.SIGTERM}), 143},
+		{"cancelled", wrapped(context.Canceled), 130},
+		{"reported", reported{}, 1},
+		{"reader has enough", &fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}, 141},
 	}
 	for _, tt := range tests {
 		var out, stderr strings.Builder
 		a := &app{out: &out, err: &stderr}
-		if got := a.fail(tt.cmd, tt.err); got != tt.want {
+		if got := a.fail(tt.err); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
 }
 
 func TestMessages(t *testing.T) {
-	cmd := &command{name: "rm"}
 	tests := []struct {
 		name string
 		err  error
@@ -146,8 +211,8 @@ func TestMessages(t *testing.T) {
 	}
 	for _, tt := range tests {
 		var out strings.Builder
-		a := &app{err: &out}
-		a.fail(cmd, tt.err)
+		a := &app{err: &out, verb: "rm"}
+		a.fail(tt.err)
 		if out.String() != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, out.String(), tt.want)
 		}
@@ -156,9 +221,9 @@ func TestMessages(t *testing.T) {
 
 func TestEachGoesOn(t *testing.T) {
 	var out strings.Builder
-	a := &app{err: &out}
+	a := &app{err: &out, verb: "rm"}
 	var done []string
-	err := a.each(&command{name: "rm"}, []string{"a", "b", "c"}, func(name string) error {
+	err := a.each([]string{"a", "b", "c"}, func(name string) error {
 		if name == "b" {
 			return errors.New("no such container: b")
 		}

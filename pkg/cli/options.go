@@ -8,8 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
-	"box/pkg/cli/argv"
 	"box/pkg/engine"
 )
 
@@ -27,38 +28,34 @@ type containerFlags struct {
 	network     string
 }
 
-// register adds the flags to a command. What Docker has and box has not yet is
-// listed at the end.
-func (c *containerFlags) register(s *argv.Set) {
+// flags are those that work, and those that Docker has and box has not yet.
+func (c *containerFlags) flags() []cli.Flag {
 	o := &c.options
-	s.Bool(&o.OpenStdin, "interactive", 'i', "keep standard input open")
-	s.Bool(&o.Tty, "tty", 't', "give the container a terminal")
-	s.String(&o.Name, "name", 0, "name", "name of the container (a random one)")
-	s.List(&o.Publish, "publish", 'p', "[ip:][host:]port", "publish a port on the host")
-	s.Bool(&o.PublishAll, "publish-all", 'P', "publish every exposed port on a free one")
-	s.List(&o.Expose, "expose", 0, "port", "declare a port")
-	s.List(&o.Volumes, "volume", 'v', "[src:]dst[:ro]", "mount a volume or a host directory")
-	s.List(&c.env, "env", 'e', "name[=value]", "set a variable, or take over the host's")
-	s.List(&c.envFiles, "env-file", 0, "file", "read variables from a file, one a line")
-	s.String(&o.WorkingDir, "workdir", 'w', "dir", "working directory in the container")
-	s.String(&o.User, "user", 'u', "user[:group]", "user the command runs as")
-	s.Add(argv.Flag{Name: "entrypoint", Value: "command", Usage: "replace the image's entrypoint"}, func(v string) error {
-		c.entrypoint = &v
-		return nil
-	})
-	s.String(&o.Hostname, "hostname", 'h', "name", "host name (the container's short id)")
-	s.String(&c.network, "network", 0, "mode", "bridge (the default), host or none")
-	s.String(&c.network, "net", 0, "mode", "the same as --network")
-	s.List(&o.ExtraHosts, "add-host", 0, "name:address", "add a line to /etc/hosts")
-	s.List(&c.labels, "label", 'l', "key[=value]", "attach a label")
-	s.Bool(&o.ReadOnly, "read-only", 0, "mount the root file system read-only")
-	s.Bool(&o.AutoRemove, "rm", 0, "remove the container when it ends")
-	s.String(&o.StopSignal, "stop-signal", 0, "signal", "signal that asks it to stop (SIGTERM)")
-	s.Seconds(&c.stopTimeout, "stop-timeout", 0, "time to stop in before it is killed (10)")
-	s.String(&c.pull, "pull", 0, "when", "always, missing (the default) or never")
-	s.Bool(&c.quiet, "quiet", 'q', "show no pull progress")
-	s.String(&c.cidFile, "cidfile", 0, "file", "write the container's id into a new file")
-	s.Refuse(laterContainerFlags...)
+	return append([]cli.Flag{
+		boolFlag(&o.OpenStdin, "interactive,i", "keep standard input open"),
+		boolFlag(&o.Tty, "tty,t", "give the container a terminal"),
+		textFlag(&o.Name, "name", "`name` of the container (a random one)"),
+		listFlag(&o.Publish, "publish,p", "publish a port on the host: `[ip:][host:]port`"),
+		boolFlag(&o.PublishAll, "publish-all,P", "publish every exposed port on a free one"),
+		listFlag(&o.Expose, "expose", "declare a `port`"),
+		listFlag(&o.Volumes, "volume,v", "mount a volume or a host directory: `[src:]dst[:ro]`"),
+		listFlag(&c.env, "env,e", "set a variable, or take over the host's: `name[=value]`"),
+		listFlag(&c.envFiles, "env-file", "read variables from a `file`, one a line"),
+		textFlag(&o.WorkingDir, "workdir,w", "working directory in the container: `dir`"),
+		textFlag(&o.User, "user,u", "user the command runs as: `user[:group]`"),
+		parsedFlag(&c.entrypoint, "entrypoint", "replace the image's entrypoint: `command`", given),
+		textFlag(&o.Hostname, "hostname,h", "host `name` (the container's short id)"),
+		textFlag(&c.network, "network,net", "bridge (the default), host or none: `mode`"),
+		listFlag(&o.ExtraHosts, "add-host", "add a line to /etc/hosts: `name:address`"),
+		listFlag(&c.labels, "label,l", "attach a label: `key[=value]`"),
+		boolFlag(&o.ReadOnly, "read-only", "mount the root file system read-only"),
+		boolFlag(&o.AutoRemove, "rm", "remove the container when it ends"),
+		textFlag(&o.StopSignal, "stop-signal", "`signal` that asks it to stop (SIGTERM)"),
+		parsedFlag(&c.stopTimeout, "stop-timeout", "time to stop in before it is killed (10): `seconds`", seconds),
+		textFlag(&c.pull, "pull", "always, missing (the default) or never: `when`"),
+		boolFlag(&c.quiet, "quiet,q", "show no pull progress"),
+		textFlag(&c.cidFile, "cidfile", "write the container's id into a new `file`"),
+	}, refused(laterContainerFlags...)...)
 }
 
 // laterContainerFlags are Docker's, refused by name until they are built.

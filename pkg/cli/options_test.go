@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/urfave/cli/v2"
 
 	"box/pkg/engine"
 )
@@ -20,9 +21,19 @@ func lookup(name string) (string, bool) {
 func parseRun(t *testing.T, line string) (engine.CreateOptions, []string, error) {
 	t.Helper()
 	var f containerFlags
-	c := &command{}
-	f.register(&c.flags)
-	operands, err := c.flags.Parse(strings.Fields(line), false)
+	var operands []string
+	a := &app{}
+	library := a.library()
+	c := library.Command("create")
+	c.Flags = f.flags()
+	c.Action = func(c *cli.Context) error {
+		operands = c.Args().Slice()
+		return nil
+	}
+	words, err := a.line(library, append([]string{"create"}, strings.Fields(line)...))
+	if err == nil {
+		err = library.Run(words)
+	}
 	if err != nil {
 		return engine.CreateOptions{}, nil, err
 	}
@@ -43,6 +54,8 @@ func TestContainerFlags(t *testing.T) {
 		{"--entrypoint= image x", engine.CreateOptions{ResetEntrypoint: true, Cmd: []string{"x"}}},
 		{"--entrypoint /bin/sh image", engine.CreateOptions{ResetEntrypoint: true, Entrypoint: []string{"/bin/sh"}}},
 		{"-h name --net=none image", engine.CreateOptions{Hostname: "name", Network: "none"}},
+		{"-e A=1,2 -eB=\xff --env=C= image", engine.CreateOptions{Env: []string{"A=1,2", "B=\xff", "C="}}},
+		{"--name a --name b -l x -l x image", engine.CreateOptions{Name: "b", Labels: map[string]string{"x": ""}}},
 		{"-l a=b -l c image", engine.CreateOptions{Labels: map[string]string{"a": "b", "c": ""}}},
 		{"--stop-timeout 5 image", engine.CreateOptions{StopTimeout: &five}},
 		{"-v /a:/b:ro -w /b -u 1:2 --read-only image", engine.CreateOptions{Volumes: []string{"/a:/b:ro"}, WorkingDir: "/b", User: "1:2", ReadOnly: true}},
@@ -84,18 +97,14 @@ func TestContainerFlagErrors(t *testing.T) {
 
 // TestNoFlagIsBothBuiltAndRefused finds leftovers in the list of refusals.
 func TestNoFlagIsBothBuiltAndRefused(t *testing.T) {
-	for _, v := range verbs() {
+	for _, c := range (&app{}).commands() {
 		seen := map[string]bool{}
-		for _, f := range v.make().flags.All() {
-			if seen[f.Name] {
-				t.Errorf("box %s: flag --%s is there twice", v.name, f.Name)
-			}
-			seen[f.Name] = true
-			if f.Short != 0 && seen["-"+string(f.Short)] {
-				t.Errorf("box %s: flag -%c is there twice", v.name, f.Short)
-			}
-			if f.Short != 0 {
-				seen["-"+string(f.Short)] = true
+		for _, f := range c.Flags {
+			for _, name := range f.Names() {
+				if seen[name] {
+					t.Errorf("box %s: flag %s is there twice", c.Name, name)
+				}
+				seen[name] = true
 			}
 		}
 	}

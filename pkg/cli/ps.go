@@ -9,23 +9,27 @@ import (
 	"strings"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
 	"box/pkg/record"
 )
 
-func psCommand() *command {
-	c := &command{name: "ps", summary: "List containers"}
+func (a *app) psCommand() *cli.Command {
 	var o psOptions
-	c.flags.Bool(&o.all, "all", 'a', "list those that do not run, too")
-	c.flags.Bool(&o.quiet, "quiet", 'q', "print ids only")
-	c.flags.Bool(&o.latest, "latest", 'l', "only the newest container")
-	c.flags.Int(&o.last, "last", 'n', "number", "only the newest n containers")
-	c.flags.Bool(&o.noTrunc, "no-trunc", 0, "do not shorten ids and commands")
-	c.flags.List(&o.filters, "filter", 'f', "key=value", "only some: by id, name, label, status, ancestor")
-	c.flags.String(&o.format, "format", 0, "template", "print by a Go template, table TEMPLATE, or json")
-	c.flags.Refuse("size,s")
-	c.run = func(ctx context.Context, a *app, _ []string) error { return a.ps(ctx, o) }
-	return c
+	return &cli.Command{
+		Name: "ps", Category: groupContainer, Usage: "List containers",
+		Flags: append([]cli.Flag{
+			boolFlag(&o.all, "all,a", "list those that do not run, too"),
+			boolFlag(&o.quiet, "quiet,q", "print ids only"),
+			boolFlag(&o.latest, "latest,l", "only the newest container"),
+			parsedFlag(&o.last, "last,n", "only the newest `n` containers", number),
+			boolFlag(&o.noTrunc, "no-trunc", "do not shorten ids and commands"),
+			listFlag(&o.filters, "filter,f", "only some: by id, name, label, status, ancestor: `key=value`"),
+			textFlag(&o.format, "format", "print by a Go `template`, table TEMPLATE, or json"),
+		}, refused("size,s")...),
+		Action: asRoot(func(ctx context.Context, _ []string) error { return a.ps(ctx, o) }),
+	}
 }
 
 type psOptions struct {

@@ -6,32 +6,36 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
 	"box/pkg/image"
 	"box/pkg/image/registry"
 )
 
-func pullCommand() *command {
-	c := &command{name: "pull", operands: "NAME[:TAG|@DIGEST]", summary: "Fetch an image from its registry", min: 1, max: 1}
+func (a *app) pullCommand() *cli.Command {
 	var quiet bool
-	c.flags.Bool(&quiet, "quiet", 'q', "show no progress")
-	c.flags.Refuse("all-tags,a", "platform", "disable-content-trust")
-	c.run = func(ctx context.Context, a *app, args []string) error {
-		img, err := a.pullImage(ctx, args[0], quiet)
-		if err != nil {
-			return err
-		}
-		ref, err := image.ParseReference(args[0])
-		if err != nil {
-			return err
-		}
-		if d := digestOf(img, ref.Name()); d != "" && !quiet {
-			fmt.Fprintln(a.err, "Digest:", d)
-		}
-		fmt.Fprintln(a.out, ref)
-		return nil
+	return &cli.Command{
+		Name: "pull", ArgsUsage: "NAME[:TAG|@DIGEST]", Category: groupRegistry, Usage: "Fetch an image from its registry",
+		Flags:  append(refused("all-tags,a", "platform", "disable-content-trust"), boolFlag(&quiet, "quiet,q", "show no progress")),
+		Action: asRoot(func(ctx context.Context, args []string) error { return a.pull(ctx, args[0], quiet) }),
 	}
-	return c
+}
+
+func (a *app) pull(ctx context.Context, name string, quiet bool) error {
+	img, err := a.pullImage(ctx, name, quiet)
+	if err != nil {
+		return err
+	}
+	ref, err := image.ParseReference(name)
+	if err != nil {
+		return err
+	}
+	if d := digestOf(img, ref.Name()); d != "" && !quiet {
+		fmt.Fprintln(a.err, "Digest:", d)
+	}
+	fmt.Fprintln(a.out, ref)
+	return nil
 }
 
 // pullImage fetches an image into the store.

@@ -4,16 +4,18 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/urfave/cli/v2"
+
 	"box/pkg/image/registry"
 )
 
-func pushCommand() *command {
-	c := &command{name: "push", operands: "NAME[:TAG]", summary: "Upload an image to the registry in its name", min: 1, max: 1}
+func (a *app) pushCommand() *cli.Command {
 	var quiet bool
-	c.flags.Bool(&quiet, "quiet", 'q', "show no progress")
-	c.flags.Refuse("all-tags,a", "platform", "disable-content-trust")
-	c.run = func(ctx context.Context, a *app, args []string) error { return a.push(ctx, args[0], quiet) }
-	return c
+	return &cli.Command{
+		Name: "push", ArgsUsage: "NAME[:TAG]", Category: groupRegistry, Usage: "Upload an image to the registry in its name",
+		Flags:  append(refused("all-tags,a", "platform", "disable-content-trust"), boolFlag(&quiet, "quiet,q", "show no progress")),
+		Action: asRoot(func(ctx context.Context, args []string) error { return a.push(ctx, args[0], quiet) }),
+	}
 }
 
 func (a *app) push(ctx context.Context, name string, quiet bool) error {

@@ -4,20 +4,23 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/urfave/cli/v2"
+
 	"box/pkg/image"
 	"box/pkg/image/store"
 )
 
-func rmiCommand() *command {
-	c := &command{name: "rmi", operands: "IMAGE [IMAGE...]", summary: "Remove names, and images with their last name", min: 1, max: -1}
+func (a *app) rmiCommand() *cli.Command {
 	var force bool
-	c.flags.Bool(&force, "force", 'f', "all names of an image, even if stopped ones use it")
-	c.flags.Refuse("no-prune", "platform")
-	c.run = func(ctx context.Context, a *app, args []string) error { return a.rmi(ctx, c, args, force) }
-	return c
+	return &cli.Command{
+		Name: "rmi", ArgsUsage: "IMAGE [IMAGE...]", Category: groupImage, Usage: "Remove names, and images with their last name",
+		Flags: append(refused("no-prune", "platform"),
+			boolFlag(&force, "force,f", "all names of an image, even if stopped ones use it")),
+		Action: asRoot(func(ctx context.Context, args []string) error { return a.rmi(ctx, args, force) }),
+	}
 }
 
-func (a *app) rmi(ctx context.Context, c *command, names []string, force bool) error {
+func (a *app) rmi(ctx context.Context, names []string, force bool) error {
 	images, err := a.images()
 	if err != nil {
 		return err
@@ -26,7 +29,7 @@ func (a *app) rmi(ctx context.Context, c *command, names []string, force bool) e
 	if err != nil {
 		return err
 	}
-	return a.each(c, names, func(name string) error {
+	return a.each(names, func(name string) error {
 		done, err := images.Delete(ctx, name, store.DeleteOptions{Force: force, InUse: used})
 		if err != nil {
 			return err

@@ -5,27 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+
+	"github.com/urfave/cli/v2"
 
 	"box/internal/errdefs"
-	"box/pkg/cli/argv"
 	"box/pkg/engine"
 	"box/pkg/image"
 	"box/pkg/record"
 )
 
-func runCommand() *command {
-	c := &command{
-		name: "run", operands: "IMAGE [COMMAND] [ARG...]", summary: "Run a command in a new container",
-		min: 1, max: -1, stopsAtOperand: true, ownSignals: true, runsContainer: true,
-	}
+func (a *app) runCommand() *cli.Command {
 	var f containerFlags
 	var detach bool
 	var client clientFlags
-	c.flags.Bool(&detach, "detach", 'd', "run in the background and print the container's id")
-	f.register(&c.flags)
-	client.register(&c.flags)
-	c.run = func(ctx context.Context, a *app, args []string) error { return a.run(ctx, &f, client, detach, args) }
-	return c
+	return &cli.Command{
+		Name: "run", ArgsUsage: "IMAGE [COMMAND] [ARG...]", Category: groupContainer, Usage: "Run a command in a new container",
+		Flags: slices.Concat(
+			[]cli.Flag{boolFlag(&detach, "detach,d", "run in the background and print the container's id")},
+			f.flags(), client.flags()),
+		Action: attached(ofContainer(rootOnly(func(ctx context.Context, args []string) error {
+			return a.run(ctx, &f, client, detach, args)
+		}))),
+	}
 }
 
 // clientFlags say how this process stands to the container that it is attached
@@ -35,10 +37,12 @@ type clientFlags struct {
 	detachKeys string
 }
 
-func (f *clientFlags) register(s *argv.Set) {
+func (f *clientFlags) flags() []cli.Flag {
 	f.sigProxy, f.detachKeys = true, engine.DefaultDetachKeys
-	s.Bool(&f.sigProxy, "sig-proxy", 0, "pass signals on to the container (true)")
-	s.String(&f.detachKeys, "detach-keys", 0, "keys", "keys that leave it running (ctrl-p,ctrl-q)")
+	return []cli.Flag{
+		boolFlag(&f.sigProxy, "sig-proxy", "pass signals on to the container (true)"),
+		textFlag(&f.detachKeys, "detach-keys", "`keys` that leave it running (ctrl-p,ctrl-q)"),
+	}
 }
 
 func (a *app) run(ctx context.Context, f *containerFlags, client clientFlags, detach bool, args []string) error {

@@ -8,28 +8,36 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/urfave/cli/v2"
+
 	"box/internal/errdefs"
 	"box/pkg/image/store"
 )
 
-func saveCommand() *command {
-	c := &command{name: "save", operands: "IMAGE [IMAGE...]", summary: "Write images into an archive", min: 1, max: -1}
+func (a *app) saveCommand() *cli.Command {
 	var output string
-	format := string(store.FormatDocker)
-	c.flags.String(&output, "output", 'o', "file", "the archive (the standard output)")
-	c.flags.String(&format, "format", 0, "format", "docker-archive (the default) or oci-archive")
-	c.flags.Refuse("platform", "compress")
-	c.run = func(ctx context.Context, a *app, args []string) error {
-		if f := store.Format(format); f != store.FormatDocker && f != store.FormatOCI {
-			return usage(errdefs.New(errdefs.ErrUnsupported, "flag --format: %q is neither docker-archive nor oci-archive", format))
-		}
-		images, err := a.images()
-		if err != nil {
-			return err
-		}
-		return a.writeOutput(output, func(w io.Writer) error { return images.Save(ctx, w, args, store.Format(format)) })
+	format := store.FormatDocker
+	return &cli.Command{
+		Name: "save", ArgsUsage: "IMAGE [IMAGE...]", Category: groupImage, Usage: "Write images into an archive",
+		Flags: append([]cli.Flag{
+			textFlag(&output, "output,o", "archive `file` (the standard output)"),
+			parsedFlag(&format, "format", "docker-archive (the default) or oci-archive: `format`", archiveFormat),
+		}, refused("platform", "compress")...),
+		Action: asRoot(func(ctx context.Context, args []string) error {
+			images, err := a.images()
+			if err != nil {
+				return err
+			}
+			return a.writeOutput(output, func(w io.Writer) error { return images.Save(ctx, w, args, format) })
+		}),
 	}
-	return c
+}
+
+func archiveFormat(v string) (store.Format, error) {
+	if f := store.Format(v); f == store.FormatDocker || f == store.FormatOCI {
+		return f, nil
+	}
+	return "", fmt.Errorf("%q is neither docker-archive nor oci-archive", v)
 }
 
 // writeOutput hands the standard output, or a new file that gets its name when

@@ -3,37 +3,35 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
+
+	"github.com/urfave/cli/v2"
 
 	"box/internal/errdefs"
 	"box/pkg/engine"
 )
 
-func startCommand() *command {
-	c := &command{
-		name: "start", operands: "CONTAINER [CONTAINER...]", summary: "Start containers that were made or have ended",
-		min: 1, max: -1, ownSignals: true,
-	}
+func (a *app) startCommand() *cli.Command {
 	var attach, interactive bool
 	var client clientFlags
-	c.flags.Bool(&attach, "attach", 'a', "show its output and wait for its end")
-	c.flags.Bool(&interactive, "interactive", 'i', "give it the standard input, too")
-	client.register(&c.flags)
-	c.flags.Refuse("checkpoint", "checkpoint-dir")
-	c.run = func(ctx context.Context, a *app, args []string) error {
-		if attach || interactive {
-			if len(args) > 1 {
+	return &cli.Command{
+		Name: "start", ArgsUsage: "CONTAINER [CONTAINER...]", Category: groupContainer, Usage: "Start containers that were made or have ended",
+		Flags: slices.Concat([]cli.Flag{
+			boolFlag(&attach, "attach,a", "show its output and wait for its end"),
+			boolFlag(&interactive, "interactive,i", "give it the standard input, too"),
+		}, client.flags(), refused("checkpoint", "checkpoint-dir")),
+		Action: attached(rootOnly(func(ctx context.Context, args []string) error {
+			switch {
+			case !attach && !interactive:
+				return a.forEach(args, func(e *engine.Engine, name string) error { return start(ctx, e, name) })
+			case len(args) > 1:
 				return usage(errdefs.New(errdefs.ErrInvalid, "only one container can be attached to"))
 			}
-			c.runsContainer = true
-			return a.startAttached(ctx, args[0], interactive, client)
-		}
-		return a.startAll(ctx, c, args)
+			return ofContainer(func(ctx context.Context, args []string) error {
+				return a.startAttached(ctx, args[0], interactive, client)
+			})(ctx, args)
+		})),
 	}
-	return c
-}
-
-func (a *app) startAll(ctx context.Context, c *command, names []string) error {
-	return a.forEach(c, names, func(e *engine.Engine, name string) error { return start(ctx, e, name) })
 }
 
 // start starts one container in the background. One that runs already is as it

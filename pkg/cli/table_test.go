@@ -132,9 +132,20 @@ func TestFilters(t *testing.T) {
 		filters string
 		want    bool
 	}{
-		{"", true}, {"name=we", true}, {"name=x", false}, {"id=abab", true}, {"status=exited", true}, {"status=running", false},
-		{"status=running status=exited", true}, {"name=web status=running", false}, {"exited=3", true}, {"exited=0", false},
-		{"ancestor=nginx", true}, {"label=tier", true}, {"label=tier=back", false}, {"label=tier=front", true},
+		{"", true},
+		{"name=we", true},
+		{"name=x", false},
+		{"id=abab", true},
+		{"status=exited", true},
+		{"status=running", false},
+		{"status=running status=exited", true},
+		{"name=web status=running", false},
+		{"exited=3", true},
+		{"exited=0", false},
+		{"ancestor=nginx", true},
+		{"label=tier", true},
+		{"label=tier=back", false},
+		{"label=tier=front", true},
 	}
 	for _, tt := range tests {
 		match, _, err := parseFilters(strings.Fields(tt.filters))

@@ -1,11 +1,15 @@
 package cli
 
-import "context"
+import (
+	"context"
 
-func tagCommand() *command {
-	return &command{
-		name: "tag", operands: "IMAGE NAME[:TAG]", summary: "Give an image a further name", min: 2, max: 2,
-		run: func(ctx context.Context, a *app, args []string) error {
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) tagCommand() *cli.Command {
+	return &cli.Command{
+		Name: "tag", ArgsUsage: "IMAGE NAME[:TAG]", Category: groupImage, Usage: "Give an image a further name",
+		Action: asRoot(func(ctx context.Context, args []string) error {
 			images, err := a.images()
 			if err != nil {
 				return err
@@ -15,6 +19,6 @@ func tagCommand() *command {
 				return err
 			}
 			return images.Tag(ctx, img, args[1])
-		},
+		}),
 	}
 }

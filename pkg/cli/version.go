@@ -5,30 +5,35 @@ import (
 	"fmt"
 	"runtime"
 
+	"github.com/urfave/cli/v2"
+
 	"box/pkg/ocirt"
 )
 
-func versionCommand() *command {
-	c := &command{name: "version", summary: "Print the versions of box and of its runtime", anyUser: true}
+func (a *app) versionCommand() *cli.Command {
 	var format string
-	c.flags.String(&format, "format", 'f', "template", "print by a Go template, or json")
-	c.run = func(ctx context.Context, a *app, _ []string) error {
-		v := a.versions(ctx)
-		if format != "" {
-			f, err := parseFormat(format)
-			if err != nil {
-				return err
-			}
-			return f.line(a.out, v)
-		}
-		t := newTable(a.out)
-		t.row("box:", v.Version)
-		t.row("commit:", v.Commit)
-		t.row("built with:", v.GoVersion+" for "+v.OS+"/"+v.Arch)
-		t.row("runtime:", v.Runtime)
-		return t.flush()
+	return &cli.Command{
+		Name: "version", Category: groupSystem, Usage: "Print the versions of box and of its runtime",
+		Flags:  []cli.Flag{textFlag(&format, "format,f", "print by a Go `template`, or json")},
+		Action: anyone(func(ctx context.Context, _ []string) error { return a.printVersions(ctx, format) }),
 	}
-	return c
+}
+
+func (a *app) printVersions(ctx context.Context, format string) error {
+	v := a.versions(ctx)
+	if format != "" {
+		f, err := parseFormat(format)
+		if err != nil {
+			return err
+		}
+		return f.line(a.out, v)
+	}
+	t := newTable(a.out)
+	t.row("box:", v.Version)
+	t.row("commit:", v.Commit)
+	t.row("built with:", v.GoVersion+" for "+v.OS+"/"+v.Arch)
+	t.row("runtime:", v.Runtime)
+	return t.flush()
 }
 
 // versions has the names of `docker version --format` where they exist.

@@ -3,22 +3,26 @@ package cli
 import (
 	"context"
 	"fmt"
+
+	"github.com/urfave/cli/v2"
 )
 
-func waitCommand() *command {
-	c := &command{name: "wait", operands: "CONTAINER [CONTAINER...]", summary: "Wait for the end of containers and print their exit codes", min: 1, max: -1}
-	c.run = func(ctx context.Context, a *app, args []string) error {
-		e, err := a.engine()
-		if err != nil {
-			return err
-		}
-		return a.each(c, args, func(name string) error {
-			code, err := e.Wait(ctx, name)
-			if err == nil {
-				fmt.Fprintln(a.out, code)
+func (a *app) waitCommand() *cli.Command {
+	return &cli.Command{
+		Name: "wait", ArgsUsage: "CONTAINER [CONTAINER...]", Category: groupContainer,
+		Usage: "Wait for the end of containers and print their exit codes",
+		Action: asRoot(func(ctx context.Context, args []string) error {
+			e, err := a.engine()
+			if err != nil {
+				return err
 			}
-			return err
-		})
+			return a.each(args, func(name string) error {
+				code, err := e.Wait(ctx, name)
+				if err == nil {
+					fmt.Fprintln(a.out, code)
+				}
+				return err
+			})
+		}),
 	}
-	return c
 }

@@ -85,7 +85,7 @@ func onlyCgroup2() bool {
 }
 
 func buildPrograms(to string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-o", to+"/", "./cmd/...")
+	cmd := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-o", to+"/", "./cmd/...")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

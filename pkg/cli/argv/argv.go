@@ -1,264 +1,58 @@
-// Package argv reads command lines the way Docker's users write them.
+// Package argv rewrites command lines, as Docker's users write them, into the
+// form that the library under box's command line reads.
 //
-// Go's flag package and the libraries built on it know one dash only, stop at
-// the first operand and take no value that is glued to its flag. People type
+// That library (urfave/cli, on Go's flag package) knows one flag per word,
+// stops at the first operand and takes no value that is glued to a short flag.
+// People type
 //
 //	box run -dp 8080:80 -eKEY=value --rm=true image command -x
 //	box rm hello -f
 //
-// so this package reads the grammar of POSIX and GNU instead: short flags can
-// be combined (-it), a value may follow its flag or be glued to it (-p 80,
-// -p80, -p=80, --publish 80, --publish=80), flags may stand among the operands
-// unless the command hands its tail to another program, and -- ends the flags.
+// which is the grammar of POSIX and GNU: short flags can be combined (-it), a
+// value may follow its flag or be glued to it (-p 80, -p80, -p=80, --publish 80,
+// --publish=80), flags may stand among the operands unless the command hands
+// its tail to another program, and -- ends the flags.
 //
-// It is not a command framework: it knows flags and operands, no commands.
+// It reads no values, holds no state and knows no commands: words in, words
+// out.
 //
-// Invariants: a Set is filled by its own command only and read once; a flag
-// that is known but not built is refused by name, never ignored; reading
-// reports the first mistake and has then changed nothing outside the Set's
-// own variables.
+// Invariants: what comes out is one --name=value per flag, by the flag's first
+// name and in the order of the line, and the operands unchanged; a flag that is
+// known but not built is refused by name, never ignored; the first mistake is
+// reported and nothing is rewritten then.
 package argv
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/urfave/cli/v2"
 
 	"box/internal/errdefs"
 )
 
-// ErrHelp is returned by Parse when -h or --help stands where a flag may stand.
-var ErrHelp = errors.New("help requested")
+// Refused is a flag that Docker has and box has not, so that it is told from a
+// typing error: its name, and its short name behind a comma if it has one
+// ("cpu-shares,c"). Whether it would take a value does not matter: it is
+// refused before. The library never sees it set and does not list it.
+type Refused string
 
-// Flag describes one flag, for reading it and for the help text.
-type Flag struct {
-	Name  string // long name without dashes
-	Short byte   // short name, or 0
-	Value string // what the value is called in the help text; "" means a switch
-	Usage string // one short line for the help text
+var _ cli.Flag = Refused("")
 
-	refused bool
-	set     func(string) error
-}
+// Names are the long name and the short one.
+func (r Refused) Names() []string { return strings.Split(string(r), ",") }
 
-// Set is the set of flags of one command.
-type Set struct {
-	flags []*Flag
-}
+// Apply defines nothing: there is no value.
+func (r Refused) Apply(*flag.FlagSet) error { return nil }
 
-// Add registers a flag whose value is handed to set as often as it is given.
-func (s *Set) Add(f Flag, set func(string) error) {
-	f.set = set
-	s.flags = append(s.flags, &f)
-}
+// IsSet is never so.
+func (r Refused) IsSet() bool { return false }
 
-// Bool registers a switch. --name=false switches it off again.
-func (s *Set) Bool(p *bool, name string, short byte, usage string) {
-	s.Add(Flag{Name: name, Short: short, Usage: usage}, func(v string) error {
-		on, err := strconv.ParseBool(v)
-		if err != nil {
-			return fmt.Errorf("%q is neither true nor false", v)
-		}
-		*p = on
-		return nil
-	})
-}
-
-// String registers a flag of which the last one given counts.
-func (s *Set) String(p *string, name string, short byte, value, usage string) {
-	s.Add(Flag{Name: name, Short: short, Value: value, Usage: usage}, func(v string) error {
-		*p = v
-		return nil
-	})
-}
-
-// List registers a flag whose values are collected in order.
-func (s *Set) List(p *[]string, name string, short byte, value, usage string) {
-	s.Add(Flag{Name: name, Short: short, Value: value, Usage: usage}, func(v string) error {
-		*p = append(*p, v)
-		return nil
-	})
-}
-
-// Int registers a flag that takes a whole number.
-func (s *Set) Int(p *int, name string, short byte, value, usage string) {
-	s.Add(Flag{Name: name, Short: short, Value: value, Usage: usage}, func(v string) error {
-		n, err := strconv.Atoi(v)
-		if err != nil {
-			return fmt.Errorf("%q is not a whole number", v)
-		}
-		*p = n
-		return nil
-	})
-}
-
-// Seconds registers a flag that takes a number of seconds, as Docker's -t
-// does, or a duration with its unit (90s, 2m). Not given, *p stays nil.
-func (s *Set) Seconds(p **time.Duration, name string, short byte, usage string) {
-	s.Add(Flag{Name: name, Short: short, Value: "seconds", Usage: usage}, func(v string) error {
-		d, err := time.ParseDuration(v)
-		if n, atoiErr := strconv.Atoi(v); atoiErr == nil {
-			d, err = time.Duration(n)*time.Second, nil
-		}
-		if err != nil {
-			return fmt.Errorf("%q is not a number of seconds", v)
-		}
-		*p = &d
-		return nil
-	})
-}
-
-// Refuse registers flags that Docker has and box has not, so that they are
-// told from typing errors. A name may carry its short form: "cpu-shares,c".
-// Whether such a flag would take a value does not matter: it is refused before.
-func (s *Set) Refuse(names ...string) {
-	for _, n := range names {
-		name, short, _ := strings.Cut(n, ",")
-		f := &Flag{Name: name, refused: true}
-		if short != "" {
-			f.Short = short[0]
-		}
-		s.flags = append(s.flags, f)
-	}
-}
-
-// All returns every flag, those that are refused included.
-func (s *Set) All() []*Flag { return s.flags }
-
-// Flags returns the flags that work, in the order of their registration.
-func (s *Set) Flags() []*Flag {
-	var list []*Flag
-	for _, f := range s.flags {
-		if !f.refused {
-			list = append(list, f)
-		}
-	}
-	return list
-}
-
-// Parse reads args and returns the operands. With interspersed false the
-// first operand ends the flags and everything after it is returned as it is.
-func (s *Set) Parse(args []string, interspersed bool) ([]string, error) {
-	var operands []string
-	for len(args) > 0 {
-		arg := args[0]
-		var err error
-		switch {
-		case arg == "--":
-			return append(operands, args[1:]...), nil
-		case strings.HasPrefix(arg, "--"):
-			args, err = s.long(arg[2:], args[1:])
-		case len(arg) > 1 && arg[0] == '-':
-			args, err = s.shorts(arg[1:], args[1:])
-		case !interspersed:
-			return append(operands, args...), nil
-		default:
-			operands, args = append(operands, arg), args[1:]
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return operands, nil
-}
-
-// long reads --name, --name=value or --name value and returns what is left.
-func (s *Set) long(arg string, rest []string) ([]string, error) {
-	name, value, glued := strings.Cut(arg, "=")
-	f := s.byName(name)
-	switch {
-	case f == nil && name == "help":
-		return nil, ErrHelp
-	case f == nil:
-		return nil, s.unknown(name)
-	case f.refused:
-		return nil, refusal(f)
-	case f.Value == "" && !glued:
-		value = "true"
-	case !glued:
-		if len(rest) == 0 {
-			return nil, fmt.Errorf("flag --%s needs a value: --%s %s", name, name, f.Value)
-		}
-		value, rest = rest[0], rest[1:]
-	}
-	if err := f.set(value); err != nil {
-		return nil, fmt.Errorf("flag --%s: %w", name, err)
-	}
-	return rest, nil
-}
-
-// shorts reads -a, -abc, -p80, -p=80 or -p 80 and returns what is left.
-func (s *Set) shorts(group string, rest []string) ([]string, error) {
-	for i := 0; i < len(group); i++ {
-		f := s.byShort(group[i])
-		switch {
-		case f == nil && group[i] == 'h':
-			return nil, ErrHelp
-		case f == nil:
-			return nil, &UnknownFlagError{Flag: fmt.Sprintf("-%c in -%s", group[i], group)}
-		case f.refused:
-			return nil, refusal(f)
-		case f.Value != "":
-			return s.shortValue(f, group[i+1:], rest)
-		}
-		value, end := "true", false
-		if strings.HasPrefix(group[i+1:], "=") {
-			value, end = group[i+2:], true
-		}
-		if err := f.set(value); err != nil {
-			return nil, fmt.Errorf("flag -%c: %w", f.Short, err)
-		}
-		if end {
-			break
-		}
-	}
-	return rest, nil
-}
-
-// shortValue takes the value of f from the rest of its own word or from the
-// next one.
-func (s *Set) shortValue(f *Flag, glued string, rest []string) ([]string, error) {
-	value := strings.TrimPrefix(glued, "=")
-	if glued == "" {
-		if len(rest) == 0 {
-			return nil, fmt.Errorf("flag -%c needs a value: -%c %s", f.Short, f.Short, f.Value)
-		}
-		value, rest = rest[0], rest[1:]
-	}
-	if err := f.set(value); err != nil {
-		return nil, fmt.Errorf("flag -%c: %w", f.Short, err)
-	}
-	return rest, nil
-}
-
-func (s *Set) byName(name string) *Flag {
-	for _, f := range s.flags {
-		if f.Name == name {
-			return f
-		}
-	}
-	return nil
-}
-
-func (s *Set) byShort(c byte) *Flag {
-	for _, f := range s.flags {
-		if f.Short == c && c != 0 {
-			return f
-		}
-	}
-	return nil
-}
-
-// unknown says which flag is not known, and which one may have been meant.
-func (s *Set) unknown(name string) error {
-	var names []string
-	for _, f := range s.Flags() {
-		names = append(names, f.Name)
-	}
-	return &UnknownFlagError{Flag: "--" + name, Nearest: Nearest(name, names)}
-}
+// String is empty, as there is nothing to explain.
+func (r Refused) String() string { return "" }
 
 // UnknownFlagError says that there is no such flag.
 type UnknownFlagError struct {
@@ -268,6 +62,134 @@ type UnknownFlagError struct {
 
 func (e *UnknownFlagError) Error() string { return "unknown flag " + e.Flag }
 
-func refusal(f *Flag) error {
-	return errdefs.New(errdefs.ErrUnsupported, "flag --%s is not supported yet", f.Name)
+// errHelp stops the reading at -h or --help where a flag may stand.
+var errHelp = errors.New("help is asked for")
+
+// Normalise reads the flags at the beginning of args, or with interspersed
+// everywhere, and returns them as single words; operands is everything else.
+// If help is asked for, that is all that comes back.
+func Normalise(flags []cli.Flag, args []string, interspersed bool) (words, operands []string, err error) {
+	r := newReader(flags)
+	r.rest = args
+	for len(r.rest) > 0 {
+		word := r.next()
+		switch {
+		case word == "--":
+			return r.words, append(operands, r.rest...), nil
+		case strings.HasPrefix(word, "--"):
+			err = r.long(word[2:])
+		case len(word) > 1 && word[0] == '-':
+			err = r.shorts(word[1:])
+		case !interspersed:
+			return r.words, append([]string{word}, r.rest...), nil
+		default:
+			operands = append(operands, word)
+		}
+		if errors.Is(err, errHelp) {
+			return []string{"--help"}, nil, nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return r.words, operands, nil
+}
+
+// reader is what Normalise has read so far.
+type reader struct {
+	flags  []cli.Flag
+	byName map[string]cli.Flag
+	words  []string // flags, rewritten
+	rest   []string // what is not read yet
+}
+
+func newReader(flags []cli.Flag) *reader {
+	r := &reader{flags: flags, byName: map[string]cli.Flag{}}
+	for _, f := range flags {
+		for _, name := range f.Names() {
+			r.byName[name] = f
+		}
+	}
+	return r
+}
+
+// next takes a word off the rest.
+func (r *reader) next() string {
+	word := r.rest[0]
+	r.rest = r.rest[1:]
+	return word
+}
+
+// long reads --name, --name=value or --name value.
+func (r *reader) long(word string) error {
+	name, value, glued := strings.Cut(word, "=")
+	f := r.byName[name]
+	switch {
+	case name == "help":
+		return errHelp
+	case f == nil || len(name) == 1:
+		return r.unknown(name)
+	}
+	return r.flag(f, "--"+name, value, glued)
+}
+
+// shorts reads -a, -abc, -p80, -p=80 or -p 80.
+func (r *reader) shorts(group string) error {
+	for i := range len(group) {
+		f, typed := r.byName[group[i:i+1]], "-"+group[i:i+1]
+		switch {
+		case f == nil && group[i] == 'h':
+			return errHelp
+		case f == nil:
+			return &UnknownFlagError{Flag: fmt.Sprintf("%s in -%s", typed, group)}
+		}
+		// The rest of the word is more switches, or else the value.
+		value, equals := strings.CutPrefix(group[i+1:], "=")
+		if equals || value != "" && takesValue(f) {
+			return r.flag(f, typed, value, true)
+		}
+		if err := r.flag(f, typed, "", false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flag adds one flag to the words. A value that is not glued to it is the next
+// word, and true for a switch.
+func (r *reader) flag(f cli.Flag, typed, value string, glued bool) error {
+	name := f.Names()[0]
+	_, refused := f.(Refused)
+	switch {
+	case refused:
+		return errdefs.New(errdefs.ErrUnsupported, "flag --%s is not supported yet", name)
+	case !takesValue(f) && !glued:
+		value = "true"
+	case !takesValue(f):
+		if _, err := strconv.ParseBool(value); err != nil {
+			return fmt.Errorf("flag %s: %q is neither true nor false", typed, value)
+		}
+	case !glued && len(r.rest) == 0:
+		return fmt.Errorf("flag %s needs a value", typed)
+	case !glued:
+		value = r.next()
+	}
+	r.words = append(r.words, "--"+name+"="+value)
+	return nil
+}
+
+func takesValue(f cli.Flag) bool {
+	v, ok := f.(interface{ TakesValue() bool })
+	return ok && v.TakesValue()
+}
+
+// unknown says which flag is not known, and which one may have been meant.
+func (r *reader) unknown(name string) error {
+	var names []string
+	for _, f := range r.flags {
+		if _, refused := f.(Refused); !refused {
+			names = append(names, f.Names()[0])
+		}
+	}
+	return &UnknownFlagError{Flag: "--" + name, Nearest: Nearest(name, names)}
 }
