@@ -133,11 +133,15 @@ func TestForwardDrop(t *testing.T) {
 		{"iptables with rules", "iptables -P FORWARD DROP; iptables -A FORWARD -s 192.0.2.66 -j DROP", "iptables -S"},
 		{"iptables catch-all", "iptables -A FORWARD -s 192.0.2.66 -j DROP; iptables -A FORWARD -j REJECT", "iptables -S"},
 		{"docker", docker, "iptables -S"},
-		{"nft policy", "nft add table inet filter; nft 'add chain inet filter forward {type filter hook forward priority 0; policy drop;}'",
-			"nft list table inet filter"},
-		{"nft reject", `nft add table inet fw; nft 'add chain inet fw forward {type filter hook forward priority 10;}';
+		{
+			"nft policy", "nft add table inet filter; nft 'add chain inet filter forward {type filter hook forward priority 0; policy drop;}'",
+			"nft list table inet filter",
+		},
+		{
+			"nft reject", `nft add table inet fw; nft 'add chain inet fw forward {type filter hook forward priority 10;}';
 			nft add rule inet fw forward ip saddr 192.0.2.66 drop; nft add rule inet fw forward reject with icmpx admin-prohibited`,
-			"nft list table inet fw"},
+			"nft list table inet fw",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)

@@ -76,7 +76,6 @@ func lockedHome(t *testing.T) {
 		home.Close()
 		runtime.UnlockOSThread()
 	})
-
 }
 
 func newNamespace(t *testing.T) *os.File {

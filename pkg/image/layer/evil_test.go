@@ -37,17 +37,22 @@ func TestEvilArchives(t *testing.T) {
 		"file through absolute symlink":    {[]item{{name: "out", kind: tar.TypeSymlink, text: canary}, {name: "out/x", text: "x"}}, nil},
 		"file through relative symlink":    {[]item{{name: "out", kind: tar.TypeSymlink, text: strings.Repeat("../", 30) + canary}, {name: "out/x", text: "x"}}, nil},
 		"hard link to symlink, then write (CVE-2026-17106)": {[]item{
-			{name: "s", kind: tar.TypeSymlink, text: canary + "/x"}, {name: "h", kind: tar.TypeLink, text: "s"}, {name: "h", text: "x"}}, nil},
+			{name: "s", kind: tar.TypeSymlink, text: canary + "/x"}, {name: "h", kind: tar.TypeLink, text: "s"}, {name: "h", text: "x"},
+		}, nil},
 		"hard link through symlink": {[]item{
-			{name: "s", kind: tar.TypeSymlink, text: "/etc"}, {name: "h", kind: tar.TypeLink, text: "s/passwd"}}, nil},
+			{name: "s", kind: tar.TypeSymlink, text: "/etc"}, {name: "h", kind: tar.TypeLink, text: "s/passwd"},
+		}, nil},
 		"chmod through symlink (CVE-2021-32760)": {[]item{
-			{name: "s", kind: tar.TypeSymlink, text: canary}, {name: "s", kind: tar.TypeSymlink, text: canary, mode: 0o777}}, nil},
+			{name: "s", kind: tar.TypeSymlink, text: canary}, {name: "s", kind: tar.TypeSymlink, text: canary, mode: 0o777},
+		}, nil},
 		"directory over symlink": {[]item{
-			{name: "s", kind: tar.TypeSymlink, text: canary}, {name: "s/", kind: tar.TypeDir, mode: 0o777}, {name: "s/x", text: "x"}}, nil},
+			{name: "s", kind: tar.TypeSymlink, text: canary}, {name: "s/", kind: tar.TypeDir, mode: 0o777}, {name: "s/x", text: "x"},
+		}, nil},
 		"opaque mark through symlink": {[]item{{name: "s", kind: tar.TypeSymlink, text: canary}, {name: "s/.wh..wh..opq"}}, nil},
 		"whiteout through symlink":    {[]item{{name: "s", kind: tar.TypeSymlink, text: canary}, {name: "s/.wh.keep"}}, nil},
 		"symlink loop": {[]item{
-			{name: "a", kind: tar.TypeSymlink, text: "b"}, {name: "b", kind: tar.TypeSymlink, text: "a"}, {name: "a/x", text: "x"}}, errdefs.ErrInvalid},
+			{name: "a", kind: tar.TypeSymlink, text: "b"}, {name: "b", kind: tar.TypeSymlink, text: "a"}, {name: "a/x", text: "x"},
+		}, errdefs.ErrInvalid},
 		"symlink bomb":             {append(bomb(), item{name: "l9/x", text: "x"}), errdefs.ErrInvalid},
 		"device 0:0":               {[]item{{name: "x", kind: tar.TypeChar}}, errdefs.ErrInvalid},
 		"hard link to a whiteout":  {[]item{{name: ".wh.x"}, {name: "y", kind: tar.TypeLink, text: "x"}}, errdefs.ErrInvalid},

@@ -45,7 +45,6 @@ type item struct {
 	gid    int
 	major  int64
 	minor  int64
-	size   int64 // overrides the length of text
 	xattrs map[string]string
 }
 
@@ -193,16 +192,24 @@ func TestUnpackWhiteouts(t *testing.T) {
 		want  []string
 	}{
 		"file": {[]item{{name: "a/.wh.b"}}, []string{". 40755 0:0", "a 40755 0:0", "a/b 20000 0:0 dev0:0"}},
-		"opaque": {[]item{{name: "a/", kind: tar.TypeDir, mode: 0o755}, {name: "a/.wh..wh..opq"}, {name: "a/b", text: "x"}},
-			[]string{". 40755 0:0", "a 40755 0:0 opaque=y", "a/b 100644 0:0 n1 \"x\""}},
+		"opaque": {
+			[]item{{name: "a/", kind: tar.TypeDir, mode: 0o755}, {name: "a/.wh..wh..opq"}, {name: "a/b", text: "x"}},
+			[]string{". 40755 0:0", "a 40755 0:0 opaque=y", "a/b 100644 0:0 n1 \"x\""},
+		},
 		"then the file again":     {[]item{{name: ".wh.b"}, {name: "b", text: "new"}}, []string{". 40755 0:0", "b 100644 0:0 n1 \"new\""}},
 		"of a file of this layer": {[]item{{name: "b", text: "new"}, {name: ".wh.b"}}, []string{". 40755 0:0", "b 100644 0:0 n1 \"new\""}},
-		"then a directory": {[]item{{name: ".wh.b"}, {name: "b/", kind: tar.TypeDir, mode: 0o700}},
-			[]string{". 40755 0:0", "b 40700 0:0 opaque=y"}},
-		"then an implied directory": {[]item{{name: ".wh.b"}, {name: "b/c", text: "x"}},
-			[]string{". 40755 0:0", "b 40755 0:0 opaque=y", "b/c 100644 0:0 n1 \"x\""}},
-		"of a directory of this layer": {[]item{{name: "b/c", text: "x"}, {name: ".wh.b"}},
-			[]string{". 40755 0:0", "b 40755 0:0 opaque=y", "b/c 100644 0:0 n1 \"x\""}},
+		"then a directory": {
+			[]item{{name: ".wh.b"}, {name: "b/", kind: tar.TypeDir, mode: 0o700}},
+			[]string{". 40755 0:0", "b 40700 0:0 opaque=y"},
+		},
+		"then an implied directory": {
+			[]item{{name: ".wh.b"}, {name: "b/c", text: "x"}},
+			[]string{". 40755 0:0", "b 40755 0:0 opaque=y", "b/c 100644 0:0 n1 \"x\""},
+		},
+		"of a directory of this layer": {
+			[]item{{name: "b/c", text: "x"}, {name: ".wh.b"}},
+			[]string{". 40755 0:0", "b 40755 0:0 opaque=y", "b/c 100644 0:0 n1 \"x\""},
+		},
 		"aufs bookkeeping": {[]item{{name: ".wh..wh.plnk/", kind: tar.TypeDir, mode: 0o755}, {name: ".wh..wh.aufs", text: "x"}}, []string{". 40755 0:0"}},
 	}
 	for name, c := range cases {

@@ -6,12 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-
-	"github.com/google/go-containerregistry/pkg/authn"
 )
-
-// secret is what must not be seen by others.
-var secret = authn.FromConfig(authn.AuthConfig{Username: "me", Password: "s3cret"})
 
 // snoop is another host; it notes every secret that reaches it.
 func snoop(t *testing.T) (string, *events) {

@@ -43,6 +43,9 @@ func (s *Store) Load(ctx context.Context, r io.Reader) ([]*image.Image, error) {
 	defer os.RemoveAll(dir)
 	l := &loader{store: s, dir: dir, files: map[string]spooled{}, links: map[string]string{}}
 	images, err := l.run(ctx, r)
+	if err == nil && len(images) == 0 {
+		err = errdefs.New(errdefs.ErrInvalid, "the archive lists no image")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("load images: %w", err)
 	}
@@ -137,12 +140,12 @@ func (l *loader) spoolFile(r io.Reader, n int) (spooled, error) {
 
 // find returns a file of the archive, through at most a few links.
 func (l *loader) find(name string) (spooled, error) {
-	name = strings.TrimPrefix(path.Clean("/"+name), "/")
+	at := strings.TrimPrefix(path.Clean("/"+name), "/")
 	for range 8 {
-		if f, ok := l.files[name]; ok {
+		if f, ok := l.files[at]; ok {
 			return f, nil
 		}
-		name = l.links[name]
+		at = l.links[at]
 	}
 	return spooled{}, errdefs.New(errdefs.ErrInvalid, "the archive names the file %q and does not have it", name)
 }

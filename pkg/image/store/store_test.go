@@ -187,8 +187,10 @@ func TestAddAndLookup(t *testing.T) {
 		}
 	}
 	id := img.ID.Encoded()
-	for _, name := range []string{"busybox", "busybox:latest", "docker.io/busybox", "library/busybox", busybox, id, "sha256:" + id, id[:12], id[:4],
-		"busybox@" + img.Manifest.Digest.String(), in.RepoDigests[0], "busybox:other@" + img.Manifest.Digest.String()} {
+	for _, name := range []string{
+		"busybox", "busybox:latest", "docker.io/busybox", "library/busybox", busybox, id, "sha256:" + id, id[:12], id[:4],
+		"busybox@" + img.Manifest.Digest.String(), in.RepoDigests[0], "busybox:other@" + img.Manifest.Digest.String(),
+	} {
 		got, err := s.Lookup(name)
 		if err != nil || got.ID != img.ID {
 			t.Errorf("Lookup(%s) = %v, %v", name, got, err)

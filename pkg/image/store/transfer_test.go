@@ -170,6 +170,8 @@ func TestLoadRefuses(t *testing.T) {
 		class error
 	}{
 		"not an archive":    {[]byte(strings.Repeat("<html>", 200)), errdefs.ErrCorrupt},
+		"empty list":        {archiveOf(t, reg("manifest.json"), []byte(`[]`)), errdefs.ErrInvalid},
+		"empty layout":      {archiveOf(t, reg("oci-layout"), layout, reg("index.json"), []byte(`{"schemaVersion":2,"manifests":[]}`)), errdefs.ErrInvalid},
 		"no list":           {tarOf(t, "etc/passwd", "x"), errdefs.ErrInvalid},
 		"config missing":    {archiveOf(t, reg("manifest.json"), []byte(`[{"Config":"a.json","Layers":[]}]`)), errdefs.ErrInvalid},
 		"config outside":    {archiveOf(t, reg("manifest.json"), []byte(`[{"Config":"`+secret+`","Layers":[]}]`)), errdefs.ErrInvalid},
