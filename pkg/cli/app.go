@@ -39,14 +39,12 @@ func (a *app) library() *cli.App {
 	// -h is not among its names, because run has such a flag.
 	cli.HelpFlag = &cli.BoolFlag{Name: "help", Hidden: true}
 	cli.FlagStringer = describe
-	l := &cli.App{
+	return &cli.App{
 		Name: "box", Usage: "Build, run and ship OCI containers, without a daemon", Version: a.self.String(),
-		Flags: a.globalFlags(), Before: a.fillPlaces, Commands: a.commands(),
+		Flags: a.globalFlags(), Before: a.fillPlaces,
 		Writer: a.out, ErrWriter: a.err, CustomAppHelpTemplate: boxHelp, HideHelpCommand: true,
 		OnUsageError: flagMistake, ExitErrHandler: func(*cli.Context, error) {},
 	}
-	l.Setup()
-	return l
 }
 
 // globalFlags are the flags that stand before the command.

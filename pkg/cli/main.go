@@ -44,14 +44,18 @@ func (a *app) main(args []string) int {
 // line rewrites what was typed into the form that the library reads, and finds
 // out which command it is.
 func (a *app) line(library *cli.App, args []string) ([]string, error) {
-	globals, rest, err := argv.Normalise(library.Flags, args, false)
-	if err != nil {
-		return nil, err
-	}
+	globals, rest, err := argv.Normalise(append(library.Flags, cli.VersionFlag), args, false)
 	line := append([]string{library.Name}, globals...)
+	if err != nil || slices.Contains(globals, "--version=true") {
+		return line, err // what stands behind --version does not count
+	}
+	if len(rest) == 0 {
+		rest = []string{"help"}
+	}
 	rest = shortForm(rest)
-	if len(rest) == 0 || rest[0] == "help" {
-		return line, nil // without a command it explains itself
+	library.Commands = a.commands(rest[0])
+	if rest[0] == "help" {
+		return line, nil // without a command the library explains them all
 	}
 	cmd := library.Command(rest[0])
 	if cmd == nil {

@@ -24,8 +24,8 @@ func call(args ...string) (stdout, stderr string, code int) {
 }
 
 func TestVersionAndHelp(t *testing.T) {
-	for _, args := range []string{"--version", "-v"} {
-		if out, _, code := call(args); out != "box version 1.2.3, commit abcdef\n" || code != 0 {
+	for _, args := range [][]string{{"--version"}, {"-v"}, {"--root", "/x", "-v", "nosuch"}} {
+		if out, _, code := call(args...); out != "box version 1.2.3, commit abcdef\n" || code != 0 {
 			t.Errorf("%s: %q, %d", args, out, code)
 		}
 	}
@@ -67,8 +67,6 @@ func TestWrongCommandLines(t *testing.T) {
 }
 
 func TestLongForms(t *testing.T) {
-	a := &app{}
-	library := a.library()
 	tests := map[string]string{
 		"container ls -a":           "box ps --all=true --",
 		"container run -it x -y":    "box run --interactive=true --tty=true -- x -y",
@@ -80,14 +78,15 @@ func TestLongForms(t *testing.T) {
 		"--runtime runc rm -- help": "box --runtime=runc rm -- help",
 	}
 	for typed, want := range tests {
-		line, err := a.line(library, strings.Fields(typed))
+		a := &app{}
+		line, err := a.line(a.library(), strings.Fields(typed))
 		if got := strings.Join(line, " "); err != nil || got != want {
 			t.Errorf("%s: got %q, %v; want %q", typed, got, err, want)
 		}
 	}
 	for noun, forms := range longForms {
 		for long, short := range forms {
-			if verb := strings.Fields(short)[0]; library.Command(verb) == nil {
+			if verb := strings.Fields(short)[0]; len((&app{}).commands(verb)) != 1 {
 				t.Errorf("%s %s stands for %s, which is not there", noun, long, short)
 			}
 		}
@@ -101,13 +100,13 @@ func TestOperandsAreNoCommands(t *testing.T) {
 		var got []string
 		a := &app{out: &strings.Builder{}, err: os.Stderr}
 		library := a.library()
-		library.Command("rm").Action = func(c *cli.Context) error {
-			got = c.Args().Slice()
-			return nil
-		}
 		line, err := a.line(library, []string{"rm", "-f", operand})
 		if err != nil {
 			t.Fatal(err)
+		}
+		library.Command("rm").Action = func(c *cli.Context) error {
+			got = c.Args().Slice()
+			return nil
 		}
 		if err := library.Run(line); err != nil || len(got) != 1 || got[0] != operand {
 			t.Errorf("rm -f %s: operands %q, %v", operand, got, err)
@@ -129,8 +128,10 @@ func TestOperandRange(t *testing.T) {
 
 // TestHelpTexts: every command explains itself within 80 columns.
 func TestHelpTexts(t *testing.T) {
-	commands := (&app{}).commands()
-	for _, c := range append(commands, &cli.Command{}) {
+	for i, c := range append((&app{}).commands(""), &cli.Command{}) {
+		if verbs := (&app{}).verbs(); i < len(verbs) && verbs[i].name != c.Name {
+			t.Errorf("%s makes command %s", verbs[i].name, c.Name)
+		}
 		out, _, code := call(strings.Fields("help " + c.Name)...)
 		if again, _, _ := call(c.Name, "--help"); c.Name != "" && again != out {
 			t.Errorf("%s --help: %q, not the same as help %s", c.Name, again, c.Name)

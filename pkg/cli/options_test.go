@@ -24,14 +24,14 @@ func parseRun(t *testing.T, line string) (engine.CreateOptions, []string, error)
 	var operands []string
 	a := &app{}
 	library := a.library()
-	c := library.Command("create")
-	c.Flags = f.flags()
-	c.Action = func(c *cli.Context) error {
-		operands = c.Args().Slice()
-		return nil
-	}
 	words, err := a.line(library, append([]string{"create"}, strings.Fields(line)...))
 	if err == nil {
+		c := library.Command("create")
+		c.Flags = f.flags()
+		c.Action = func(c *cli.Context) error {
+			operands = c.Args().Slice()
+			return nil
+		}
 		err = library.Run(words)
 	}
 	if err != nil {
@@ -97,7 +97,7 @@ func TestContainerFlagErrors(t *testing.T) {
 
 // TestNoFlagIsBothBuiltAndRefused finds leftovers in the list of refusals.
 func TestNoFlagIsBothBuiltAndRefused(t *testing.T) {
-	for _, c := range (&app{}).commands() {
+	for _, c := range (&app{}).commands("") {
 		seen := map[string]bool{}
 		for _, f := range c.Flags {
 			for _, name := range f.Names() {
