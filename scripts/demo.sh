@@ -17,8 +17,11 @@ step() {
 if ! $box images -q busybox 2>/dev/null | grep -q .; then
 	if ! command -v busybox >/dev/null 2>&1; then
 		say "installing busybox-static from Debian"
-		apt-get install -y -qq busybox-static >/dev/null ||
-			{ apt-get update -qq && apt-get install -y -qq busybox-static >/dev/null; } ||
+		# On a fresh machine there are no package lists yet, which the first
+		# attempt finds out; only what the second one says is of interest.
+		install_busybox() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq busybox-static >/dev/null; }
+		install_busybox 2>/dev/null ||
+			{ apt-get update -qq && install_busybox; } ||
 			{ echo "demo: busybox is neither in the image store nor installed; try: apt-get install busybox-static" >&2; exit 1; }
 	fi
 	rootfs=$(sh scripts/rootfs.sh busybox)
