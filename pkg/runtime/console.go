@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"sync"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -72,8 +71,8 @@ func (c *console) add(b *assembly, root launch.Arg, init bool, uid uint32) {
 
 // await waits for a process in the foreground, with its terminal connected to ours
 // if it has one that we keep.
-func (c *console) await(pid int, signals *forwarder) (int, error) {
-	if c == nil || c.ours == nil {
+func (c *console) await(pid int) (int, error) {
+	if !c.kept() {
 		return await(pid)
 	}
 	master, err := terminal.Receive(c.ours)
@@ -89,9 +88,9 @@ func (c *console) await(pid int, signals *forwarder) (int, error) {
 		defer func() { _ = restore() }()
 	}
 	drained := connect(master)
-	signals.onResize(func() { followSize(master) })
+	unfollow := follow(master)
 	code, err := await(pid)
-	signals.stop() // before the master is closed
+	unfollow() // before the master is closed
 	// What was written before the end is still to be shown; who keeps the terminal
 	// open after it is not waited for.
 	_ = master.SetReadDeadline(time.Now().Add(drainTime))
@@ -116,16 +115,9 @@ func connect(master *os.File) <-chan error {
 	return drained
 }
 
-// followSize gives the size of our terminal to the container's.
-func followSize(master *os.File) {
-	if rows, cols, err := terminal.Size(os.Stdin); err == nil {
-		_ = terminal.SetSize(master, rows, cols)
-	}
-}
-
 // close gives back what is ours.
 func (c *console) close() {
-	if c != nil && c.ours != nil {
+	if c.kept() {
 		c.ours.Close()
 	}
 }
@@ -164,62 +156,37 @@ func await(pid int) (int, error) {
 	}
 }
 
-// forwarder passes the signals we get on to a process in the foreground. A nil
-// forwarder does nothing.
-type forwarder struct {
-	mu     sync.Mutex
-	pidfd  *os.File // nil when the process has ended
-	resize func()   // for SIGWINCH, when we keep the process's terminal
+// relay begins to pass the signals we get on to a process in the foreground; when it
+// returns, none is lost. The place for it is before the launch program is let go on:
+// the Go runtime swallows a SIGUSR1 that nobody has asked for. A terminal that we
+// keep takes SIGWINCH for itself.
+func (c *console) relay(pidfd *os.File) error {
+	if c.kept() {
+		return launch.Relay(pidfd, unix.SIGWINCH)
+	}
+	return launch.Relay(pidfd)
 }
 
-// forward begins to pass signals on; when it returns, none is lost. The pidfd makes
-// sure that none goes to a stranger who was given the pid after our process ended.
-//
-// Asking for all signals takes the Go runtime half a millisecond. The place for it is
-// before the launch program is let go on, which is busy with its mounts meanwhile;
-// afterwards would be too late: the Go runtime swallows a SIGUSR1 that nobody has
-// asked for.
-func forward(pidfd *os.File) *forwarder {
-	f := &forwarder{pidfd: pidfd}
-	ch := make(chan os.Signal, 64)
-	signal.Notify(ch)
+// kept reports whether the process's terminal stays with us.
+func (c *console) kept() bool { return c != nil && c.ours != nil }
+
+// follow gives the size of our terminal to the container's whenever it changes, until
+// the returned function is called.
+func follow(master *os.File) (stop func()) {
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, unix.SIGWINCH)
+	done := make(chan struct{})
 	go func() {
-		for s := range ch {
-			if sig, ok := s.(unix.Signal); ok {
-				f.pass(sig)
+		defer close(done)
+		for range resized {
+			if rows, cols, err := terminal.Size(os.Stdin); err == nil {
+				_ = terminal.SetSize(master, rows, cols)
 			}
 		}
 	}()
-	return f
-}
-
-func (f *forwarder) pass(sig unix.Signal) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case f.pidfd == nil, sig == unix.SIGCHLD, sig == unix.SIGURG, sig == unix.SIGPIPE:
-		// SIGURG is the Go scheduler's own; a broken pipe is ours, not the container's.
-	case sig == unix.SIGWINCH && f.resize != nil:
-		f.resize()
-	default:
-		_ = unix.PidfdSendSignal(int(f.pidfd.Fd()), sig, nil, 0)
+	return func() {
+		signal.Stop(resized)
+		close(resized)
+		<-done
 	}
-}
-
-// onResize sets what SIGWINCH does.
-func (f *forwarder) onResize(resize func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.resize = resize
-}
-
-// stop ends the passing on. The handlers stay: the process is about to exit, and to
-// take out sixty of them would cost a tenth of a container's life.
-func (f *forwarder) stop() {
-	if f == nil {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.pidfd = nil
 }

@@ -47,24 +47,23 @@ func (o *CreateOptions) check() error {
 // creation is one create (or run) under way.
 type creation struct {
 	*container
-	rt      *Runtime
-	opts    *CreateOptions
-	spec    *specs.Spec
-	facts   facts
-	lock    *os.File
-	group   *cgroups.Cgroup
-	set     *namespaces.Set
-	spaces  *namespaces.Opened
-	fds     *descriptors
-	permit  *os.File // our end of the pipe that lets the program go on
-	built   *assembly
-	proc    *launch.Process
-	hooked  bool // a hook has run: poststop is owed
-	wait    bool // the program waits for start
-	child   bool // the command dies with us
-	stay    bool // we wait for the command, and keep its terminal
-	tty     *console
-	signals *forwarder
+	rt     *Runtime
+	opts   *CreateOptions
+	spec   *specs.Spec
+	facts  facts
+	lock   *os.File
+	group  *cgroups.Cgroup
+	set    *namespaces.Set
+	spaces *namespaces.Opened
+	fds    *descriptors
+	permit *os.File // our end of the pipe that lets the program go on
+	built  *assembly
+	proc   *launch.Process
+	hooked bool // a hook has run: poststop is owed
+	wait   bool // the program waits for start
+	child  bool // the command dies with us
+	stay   bool // we wait for the command, and keep its terminal
+	tty    *console
 }
 
 // Create makes a container from a bundle, up to the point where only the execve of
@@ -230,7 +229,9 @@ func hasCreateHooks(h *specs.Hooks) bool {
 // preparations: until start can only succeed or fail in execve.
 func (c *creation) release() error {
 	if c.stay {
-		c.signals = forward(c.proc.Pidfd)
+		if err := c.tty.relay(c.proc.Pidfd); err != nil {
+			return err
+		}
 	}
 	if _, err := c.permit.WriteString(word); err != nil && !errors.Is(err, unix.EPIPE) {
 		return fmt.Errorf("let the launch program go on: %w", err)
@@ -287,7 +288,9 @@ func (c *creation) abandon(ctx context.Context, cause error) error {
 }
 
 func (c *creation) close() {
-	c.signals.stop()
+	if c.stay {
+		launch.StopRelay()
+	}
 	if c.proc != nil {
 		c.proc.Close()
 	}

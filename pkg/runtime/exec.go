@@ -62,16 +62,15 @@ func (o *ExecOptions) check() error {
 // joining is one exec under way.
 type joining struct {
 	*container
-	opts    *ExecOptions
-	spec    *specs.Process
-	facts   facts
-	init    *os.File // pidfd of the container's init
-	fds     *descriptors
-	permit  *os.File
-	built   *assembly
-	proc    *launch.Process
-	tty     *console
-	signals *forwarder
+	opts   *ExecOptions
+	spec   *specs.Process
+	facts  facts
+	init   *os.File // pidfd of the container's init
+	fds    *descriptors
+	permit *os.File
+	built  *assembly
+	proc   *launch.Process
+	tty    *console
 }
 
 // Exec runs a further process in a container. In the foreground it waits for it and
@@ -281,7 +280,9 @@ func (j *joining) release() error {
 		return err
 	}
 	if !j.opts.Detach {
-		j.signals = forward(j.proc.Pidfd)
+		if err := j.tty.relay(j.proc.Pidfd); err != nil {
+			return err
+		}
 	}
 	if _, err := j.permit.WriteString(word); err != nil && !errors.Is(err, unix.EPIPE) {
 		return fmt.Errorf("let the launch program go on: %w", err)
@@ -302,11 +303,13 @@ func (j *joining) release() error {
 }
 
 func (j *joining) foreground() (int, error) {
-	return j.tty.await(j.proc.Pid, j.signals)
+	return j.tty.await(j.proc.Pid)
 }
 
 func (j *joining) close() {
-	j.signals.stop()
+	if !j.opts.Detach {
+		launch.StopRelay()
+	}
 	for _, f := range []*os.File{j.init, j.permit} {
 		if f != nil {
 			f.Close()

@@ -75,7 +75,7 @@ func (c *creation) goOn(ctx context.Context) error {
 // meanwhile: kill, exec and state are for running containers.
 func (c *creation) foreground(ctx context.Context, keep bool) (int, error) {
 	c.unlock()
-	code, err := c.tty.await(c.Pid, c.signals)
+	code, err := c.tty.await(c.Pid)
 	if keep {
 		return code, err
 	}

@@ -1,0 +1,33 @@
+#include "textflag.h"
+
+// The handlers are called by the kernel, on the thread's signal stack, with all
+// signals blocked: R0 has the signal, R1 its siginfo, R30 the way back to
+// rt_sigreturn(2), which restores every register. They touch no Go state but two
+// variables.
+
+// func relayHandlers() (all, fault uintptr)
+TEXT ·relayHandlers(SB), NOSPLIT, $0-16
+	MOVD $relaySignal<>(SB), R0
+	MOVD R0, all+0(FP)
+	MOVD $relayFault<>(SB), R0
+	MOVD R0, fault+8(FP)
+	RET
+
+// pidfd_send_signal(relayTo, signal, NULL, 0); there is nobody to tell of an error
+TEXT relaySignal<>(SB), NOSPLIT|NOFRAME, $0
+	MOVW R0, R1
+	MOVW ·relayTo(SB), R0
+	MOVD ZR, R2
+	MOVD ZR, R3
+	MOVD $424, R8
+	SVC
+	RET
+
+TEXT relayFault<>(SB), NOSPLIT|NOFRAME, $0
+	MOVW 8(R1), R2              // si_code: above zero the kernel means us
+	CMPW $0, R2
+	BLE  relay
+	MOVD ·faultHandler(SB), R2
+	JMP  (R2)
+relay:
+	JMP  relaySignal<>(SB)

@@ -1,0 +1,113 @@
+package launch
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"box/internal/sys"
+)
+
+// relayHelper marks the process that relays, in which no signal must be tested
+// twice: its handlers stay.
+const relayHelper = "BOX_TEST_RELAY_HELPER"
+
+// TestRelayHelper is that process. It relays to a child that dies of what it gets.
+func TestRelayHelper(t *testing.T) {
+	if os.Getenv(relayHelper) == "" {
+		t.Skip("runs as part of TestRelay")
+	}
+	cat := exec.Command("cat")
+	cat.Dir = t.TempDir() // where a core would go
+	in, err := cat.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close() // cat lives until then
+	if err := startMasked(cat, unix.SIG_UNBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := sys.PidfdOpen(cat.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Relay(pidfd); err != nil {
+		t.Fatal(err)
+	}
+	if Relay(pidfd) == nil {
+		t.Error("two relays at once")
+	}
+	fmt.Println("ready:", fault() != nil)
+	err = cat.Wait()
+	StopRelay()
+	fmt.Println(strings.TrimSuffix(err.Error(), " (core dumped)"))
+	if err := unix.Kill(os.Getpid(), unix.SIGTERM); err != nil { // swallowed
+		t.Fatal(err)
+	}
+}
+
+// fault proves that the Go runtime still gets the faults that are its own.
+func fault() (caught any) {
+	defer func() { caught = recover() }()
+	var p *int
+	return *p
+}
+
+func TestRelay(t *testing.T) {
+	for _, sig := range []unix.Signal{
+		unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGQUIT, unix.SIGABRT,
+		unix.SIGSEGV, unix.SIGPROF, 32, 34, 39, 64,
+	} {
+		t.Run(fmt.Sprint(int(sig)), func(t *testing.T) {
+			t.Parallel()
+			helper := exec.Command(os.Args[0], "-test.run=^TestRelayHelper$")
+			helper.Env = append(os.Environ(), relayHelper+"=1")
+			helper.Stderr = os.Stderr
+			out, err := helper.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := startMasked(helper, unix.SIG_BLOCK); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(out)
+			expectLine(t, lines, "ready: true")
+			if err := helper.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			expectLine(t, lines, "signal: "+sig.String())
+			for lines.Scan() { //nolint:revive // to the end
+			}
+			if err := helper.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// startMasked starts a command that is born with SIGUSR1 blocked, or not blocked: it
+// must be relayed in both cases.
+func startMasked(cmd *exec.Cmd, how int) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	set, old := unix.Sigset_t{}, unix.Sigset_t{}
+	set.Val[0] = 1 << (unix.SIGUSR1 - 1)
+	if err := unix.PthreadSigmask(how, &set, &old); err != nil {
+		return err
+	}
+	defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }()
+	return cmd.Start()
+}
+
+func expectLine(t *testing.T, lines *bufio.Scanner, want string) {
+	t.Helper()
+	if !lines.Scan() || lines.Text() != want {
+		t.Errorf("got %q, want %q (%v)", lines.Text(), want, lines.Err())
+	}
+}
