@@ -25,7 +25,7 @@ TEXT relaySignal<>(SB), NOSPLIT|NOFRAME, $0
 TEXT relayFault<>(SB), NOSPLIT|NOFRAME, $0
 	CMPL 8(SI), $0              // si_code: above zero the kernel means us
 	JLE  relay
-	MOVQ ·faultHandler(SB), AX
+	MOVQ ·faultHandler(SB), AX  // gets DI, SI and DX as they came
 	JMP  AX
 relay:
 	JMP  relaySignal<>(SB)

@@ -24,10 +24,10 @@ TEXT relaySignal<>(SB), NOSPLIT|NOFRAME, $0
 	RET
 
 TEXT relayFault<>(SB), NOSPLIT|NOFRAME, $0
-	MOVW 8(R1), R2              // si_code: above zero the kernel means us
-	CMPW $0, R2
+	MOVW 8(R1), R9              // si_code: above zero the kernel means us
+	CMPW $0, R9
 	BLE  relay
-	MOVD ·faultHandler(SB), R2
-	JMP  (R2)
+	MOVD ·faultHandler(SB), R9  // gets R0 to R2 as they came
+	JMP  (R9)
 relay:
 	JMP  relaySignal<>(SB)
