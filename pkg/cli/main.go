@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"slices"
 
@@ -32,6 +33,11 @@ func Main(build Build, args []string) int {
 }
 
 func (a *app) main(args []string) int {
+	if len(args) > 0 && (args[0] == "--version" || args[0] == "-v") {
+		// Installers and shell prompts ask this; the library's answer, sooner.
+		fmt.Fprintln(a.out, "box version", a.self)
+		return 0
+	}
 	defer a.close()
 	library := a.library()
 	line, err := a.line(library, args)
@@ -46,8 +52,8 @@ func (a *app) main(args []string) int {
 func (a *app) line(library *cli.App, args []string) ([]string, error) {
 	globals, rest, err := argv.Normalise(append(library.Flags, cli.VersionFlag), args, false)
 	line := append([]string{library.Name}, globals...)
-	if err != nil || slices.Contains(globals, "--version=true") {
-		return line, err // what stands behind --version does not count
+	if err != nil {
+		return nil, err
 	}
 	if len(rest) == 0 {
 		rest = []string{"help"}

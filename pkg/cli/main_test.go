@@ -24,7 +24,7 @@ func call(args ...string) (stdout, stderr string, code int) {
 }
 
 func TestVersionAndHelp(t *testing.T) {
-	for _, args := range [][]string{{"--version"}, {"-v"}, {"--root", "/x", "-v", "nosuch"}} {
+	for _, args := range [][]string{{"--version"}, {"-v"}, {"-v", "nosuch"}, {"--root", "/x", "-v"}} {
 		if out, _, code := call(args...); out != "box version 1.2.3, commit abcdef\n" || code != 0 {
 			t.Errorf("%s: %q, %d", args, out, code)
 		}
