@@ -9,4 +9,4 @@ GO=${GO:-go}
 export BOX_BIN="${BOX_BIN:-$PWD/bin}"
 # The e2e tests share the host's kernel: one package at a time keeps their
 # checks for traces from seeing each other.
-exec "$GO" run ./test/testsum -- "$GO" test -json -p 1 -timeout 40m "$@"
+exec "$GO" run ./test/testsum -- "$GO" test -json -p 1 -timeout 15m "$@"

@@ -10,8 +10,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -107,11 +109,29 @@ func (s *summary) take(e event) {
 		}
 		delete(s.pending, key)
 	case "fail":
-		s.count(e, &s.failed)
-		for _, line := range s.pending[key] {
-			fmt.Fprint(s.out, line)
+		if e.Test == "" {
+			s.unfinished(e.Package)
+			return
 		}
-		delete(s.pending, key)
+		s.fail(key)
+	}
+}
+
+func (s *summary) fail(key string) {
+	s.failed++
+	for _, line := range s.pending[key] {
+		fmt.Fprint(s.out, line)
+	}
+	delete(s.pending, key)
+}
+
+// unfinished fails the tests that a package's end has caught: it was killed,
+// or has crashed, and their output says where.
+func (s *summary) unfinished(pkg string) {
+	for _, key := range slices.Sorted(maps.Keys(s.pending)) {
+		if strings.HasPrefix(key, pkg+" ") {
+			s.fail(key)
+		}
 	}
 }
 

@@ -15,6 +15,9 @@ const events = `{"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"pass","Package":"p","Test":"TestC"}
 {"Action":"output","Package":"p","Output":"FAIL\tp\t0.1s\n"}
 {"Action":"fail","Package":"p"}
+{"Action":"output","Package":"q","Test":"TestD","Output":"panic: gone\n"}
+{"Action":"output","Package":"q","Output":"FAIL\tq\t0.1s\n"}
+{"Action":"fail","Package":"q"}
 not json
 `
 
@@ -28,9 +31,11 @@ func TestSummary(t *testing.T) {
 	const want = `=== RUN   TestA
     a_test.go:7: want 1
 FAIL	p	0.1s
+FAIL	q	0.1s
+panic: gone
 not json
 skipped: p TestB: needs root
-1 passed, 1 failed, 1 skipped
+1 passed, 2 failed, 1 skipped
 `
 	if out.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", out.String(), want)
