@@ -36,10 +36,21 @@ func (r *Rootfs) addMasked(p *launch.Plan) {
 	})
 	r.addVerifyDevice(p, file, *null, unix.ENODEV)
 	r.addEmptyDir(p, dir)
+	used := p.Slot("used")
+	p.Add(launch.Step{
+		Name: "create empty directory for masks", Why: "it is not attached anywhere yet", Call: launch.Set, Into: used,
+		Args: []launch.Arg{launch.Int(0)},
+	})
 	for _, path := range r.masked {
-		r.addMask(p, path, file, dir)
+		r.addMask(p, path, mask{file, dir, used})
 	}
 }
+
+// mask is what covers: the device for files, the empty directory, and whether that
+// has been attached once. A copy serves all places but the first, which takes the
+// original: one that is left over would be unmounted at the execve, and that makes
+// the kernel wait for all CPUs.
+type mask struct{ file, dir, used launch.Slot }
 
 // addEmptyDir makes the one read-only tmpfs that covers all masked directories.
 func (r *Rootfs) addEmptyDir(p *launch.Plan, into launch.Slot) {
@@ -67,27 +78,33 @@ func (r *Rootfs) addEmptyDir(p *launch.Plan, into launch.Slot) {
 
 // addMask covers one path, whichever it turns out to be: a directory, a file, or
 // nothing.
-func (r *Rootfs) addMask(p *launch.Plan, path string, file, dir launch.Slot) {
+func (r *Rootfs) addMask(p *launch.Plan, path string, k mask) {
 	name, dst, m := "mask "+path, p.Slot(path), p.Slot("mount")
-	first, isFile, next := p.Label(), p.Label(), p.Label()
-	copyOf := clone(dir, m, 0, name, "a copy of the empty directory; EINVAL says that it is not attached yet (before Linux 6.15)",
-		launch.Allow{Errno: unix.EINVAL, To: first})
+	again, isFile, next := p.Label(), p.Label(), p.Label()
+	note := launch.Step{
+		Name: name, Why: "from now on it is copied", Call: launch.Set, Into: k.used,
+		Args: []launch.Arg{launch.Int(1)}, Then: next,
+	}
 	attached := attach(m, dst, name, "nothing of it can be seen or changed any more")
 	attached.Then = next
-	original := attach(dir, dst, name, "the empty directory itself")
-	original.Then = next
 
 	p.Add(
 		r.open(lookup{dir: r.root, path: path, flags: unix.O_DIRECTORY}, dst, name, "a directory?",
 			launch.Allow{Errno: unix.ENOENT, To: next}, launch.Allow{Errno: unix.ENOTDIR, To: isFile}),
-		copyOf, attached,
+		launch.Step{
+			Name: name, Why: "only what is attached can be copied (before Linux 6.15), and none is to be left over", Call: launch.Expect,
+			Args:  []launch.Arg{k.used, launch.Int(-1), launch.Int(0), launch.Int(unix.EBUSY)},
+			Allow: []launch.Allow{{Errno: unix.EBUSY, To: again}},
+		},
+		attach(k.dir, dst, name, "the empty directory itself"),
+		note,
 	)
-	p.Place(first)
-	p.Add(original)
+	p.Place(again)
+	p.Add(clone(k.dir, m, 0, name, "a copy of the empty directory"), attached)
 	p.Place(isFile)
 	p.Add(
 		r.open(lookup{dir: r.root, path: path}, dst, name, "a file: it is covered by /dev/null", launch.Allow{Errno: unix.ENOENT, To: next}),
-		clone(file, m, 0, name, "a copy of the verified device, not of what the path means by now"),
+		clone(k.file, m, 0, name, "a copy of the verified device, not of what the path means by now"),
 		setattr(m, false, unix.MountAttr{Attr_set: maskFileAttr}, name, "read-only: it is the host's node, whose mode and owner the container's root could change"),
 		attach(m, dst, name, "reading gives end of file"),
 	)
