@@ -315,3 +315,29 @@ func (f *fixture) afterRemoverKilled(id string) {
 	f.checkNothingLeft()
 	f.checkCgroupGone(id)
 }
+
+// What a client that is killed was making goes at once, not only with the next
+// command.
+func TestMonitorClearsUpBehindAKilledClient(t *testing.T) {
+	f := newFixture(t)
+	id := record.NewID()
+	lock, err := f.records.TryLock(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := f.spawn(id, NetworkBridge, lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := killable(NetworkBridge, 1)
+	o.Image = f.image
+	if r, err := f.prepare(t.Context(), id, o); err != nil || !r.Host.AutoRemove {
+		t.Fatalf("prepare: %v", err)
+	}
+	// As the kernel does for a process that is killed.
+	if err := errors.Join(lock.Abandon(), conn.Close()); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitEnd()
+	f.checkNothingLeft()
+}

@@ -73,7 +73,21 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string) (int, error) {
 	return e.waitFor(ctx, r)
 }
 
+// waitFor waits for the end of the container's present run.
 func (e *Engine) waitFor(ctx context.Context, r *record.Record) (int, error) {
+	for {
+		code, err := e.waitOnce(ctx, r)
+		if !errors.Is(err, record.ErrRunning) {
+			return code, err
+		}
+		// It was about to start when it was looked at.
+		if r, err = e.records.Load(r.ID); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (e *Engine) waitOnce(ctx context.Context, r *record.Record) (int, error) {
 	// A container that has just exited is over when its monitor has let go.
 	if r.State.Status != record.Running && !e.records.Locked(r.ID) {
 		return r.State.ExitCode, nil
@@ -127,9 +141,10 @@ func (w *watcher) wait(ctx context.Context) (int, error) {
 
 // exitCode reads the code from the record after the monitor has gone: it
 // finished just now, or it was killed. It waits for the lock first: a process
-// that is torn down by the kernel closes its connections before its lock.
+// that is torn down by the kernel closes its connections before its lock. If the
+// container has been started again it returns record.ErrRunning.
 func (e *Engine) exitCode(ctx context.Context, id string) (int, error) {
-	lock, err := e.records.LockContext(ctx, id)
+	lock, err := e.records.LockAtRest(ctx, id)
 	if err != nil {
 		return 0, err
 	}
@@ -177,6 +192,9 @@ func (e *Engine) killAndWait(ctx context.Context, r *record.Record, sig syscall.
 	w, err := e.watch(r)
 	if errors.Is(err, errdefs.ErrNotFound) {
 		_, err = e.exitCode(ctx, r.ID)
+		if errors.Is(err, record.ErrRunning) {
+			err = nil // what we were to end has ended
+		}
 		return true, err
 	}
 	if err != nil {
@@ -212,21 +230,34 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 	if err != nil {
 		return err
 	}
-	if r.State.Status == record.Running {
-		if !o.Force {
-			return errdefs.WithHint(
-				errdefs.New(errdefs.ErrConflict, "remove container %s: it is running", r.Name),
-				"stop it first with `box stop %s`, or use `box rm --force`", r.Name)
-		}
-		if _, err := e.killAndWait(ctx, r, unix.SIGKILL, -1); err != nil {
-			return err
-		}
-	}
-	lock, err := e.records.LockContext(ctx, r.ID)
+	lock, err := e.lockEnded(ctx, r, o.Force)
 	if err != nil {
 		return fmt.Errorf("remove container %s: %w", r.Name, err)
 	}
 	return errors.Join(e.remove(r.ID, o.Volumes), lock.Unlock())
+}
+
+// lockEnded takes the lock of a container that does not run, or, with force,
+// after it has been killed: again if somebody starts it meanwhile.
+func (e *Engine) lockEnded(ctx context.Context, r *record.Record, force bool) (*record.Lock, error) {
+	for {
+		if r.State.Status == record.Running {
+			if !force {
+				return nil, errdefs.WithHint(errdefs.New(errdefs.ErrConflict, "it is running"),
+					"stop it first with `box stop %s`, or use `box rm --force`", r.Name)
+			}
+			if _, err := e.killAndWait(ctx, r, unix.SIGKILL, -1); err != nil {
+				return nil, err
+			}
+		}
+		lock, err := e.records.LockAtRest(ctx, r.ID)
+		if !errors.Is(err, record.ErrRunning) {
+			return lock, err
+		}
+		if r, err = e.records.Load(r.ID); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // remove deletes a container that does not run. The caller holds the lock.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -156,5 +157,134 @@ func TestInspectHasDockersFields(t *testing.T) {
 	use, err := f.ImagesInUse(t.Context())
 	if err != nil || use[f.image.ID].Container != "inspected" || !use[f.image.ID].Running {
 		t.Errorf("images in use: %v %v", use, err)
+	}
+}
+
+// locked returns the lock of a container that somebody is about to start.
+func (f *fixture) locked(id string) *record.Lock {
+	f.t.Helper()
+	lock, err := f.records.TryLock(id)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return lock
+}
+
+// pretendRunning saves what a monitor saves when the command runs.
+func (f *fixture) pretendRunning(id string, running bool) {
+	f.t.Helper()
+	r, err := f.records.Load(id)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	r.State.Status = record.Exited
+	if running {
+		r.State.Status = record.Running
+	}
+	if err := f.records.Save(r, record.Volatile); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// Who meets a start that is going on waits for the start, not for the end of
+// the container.
+func TestStartAndRemoveDuringAStart(t *testing.T) {
+	f := newFixture(t)
+	r, err := f.Create(t.Context(), f.sh("sleep 1000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock := f.locked(r.ID)
+	started, removed := make(chan error), make(chan error)
+	go func() {
+		_, _, err := f.Start(t.Context(), r.ID, Stdio{})
+		started <- err
+	}()
+	go func() { removed <- f.Remove(t.Context(), r.ID, RemoveOptions{}) }()
+	f.pretendRunning(r.ID, true)
+	for name, got := range map[string]chan error{"start": started, "remove": removed} {
+		if err := <-got; !errors.Is(err, errdefs.ErrConflict) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	f.pretendRunning(r.ID, false)
+	if err := lock.Unlock(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOfManyStartsOneWins(t *testing.T) {
+	f := newFixture(t)
+	r, err := f.Create(t.Context(), f.sh("sleep 1000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 6
+	results := make(chan error, n)
+	for range n {
+		go func() {
+			_, s, err := f.Start(t.Context(), r.ID, Stdio{})
+			if err == nil {
+				err = s.Close()
+			}
+			results <- err
+		}()
+	}
+	won := 0
+	for range n {
+		err := <-results
+		if err == nil {
+			won++
+		} else if !errors.Is(err, errdefs.ErrConflict) {
+			t.Error(err)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d starts have succeeded, want 1", won)
+	}
+}
+
+// rm --force ends and removes a container at any moment of its start.
+func TestForcedRemoveDuringRun(t *testing.T) {
+	f := newFixture(t)
+	for i := range 8 {
+		name := fmt.Sprintf("victim%d", i)
+		ran := make(chan error, 1)
+		go func() {
+			o := f.sh("sleep 1000")
+			o.Name = name
+			_, s, err := f.Run(t.Context(), o, Stdio{})
+			if err == nil {
+				_, err = s.Wait(t.Context())
+			}
+			ran <- err
+		}()
+		for removed := false; !removed; { // until it is there
+			err := f.Remove(t.Context(), name, RemoveOptions{Force: true})
+			if removed = err == nil; !removed && !errors.Is(err, errdefs.ErrNotFound) {
+				t.Fatal(err)
+			}
+		}
+		if err := <-ran; err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+			t.Errorf("run: %v", err)
+		}
+		f.checkNothingLeft()
+	}
+}
+
+// A container whose start fails leaves its name free.
+func TestNameIsFreeAfterAFailedRun(t *testing.T) {
+	f := newFixture(t)
+	o := f.sh("true")
+	o.Name, o.AutoRemove = "again", true
+	bad := o
+	bad.Cmd = []string{"nosuchcommand"}
+	for range 3 {
+		if _, _, err := f.Run(t.Context(), bad, Stdio{}); err == nil {
+			t.Fatal("the command was found")
+		}
+	}
+	if code, _, _ := f.run(o); code != 0 {
+		t.Errorf("code %d", code)
 	}
 }

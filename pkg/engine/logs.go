@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/internal/sys"
 	"box/pkg/record"
 )
 
@@ -90,9 +91,10 @@ func seekTail(f *os.File, n int) error {
 // follow prints until the monitor says that the container is over. The kernel
 // tells when the file has grown.
 func (e *Engine) follow(ctx context.Context, r *record.Record, f *os.File, p *logPrinter) error {
-	grown, err := watchFile(f)
+	// The file itself, whatever its name stands for by now.
+	grown, err := sys.Watch(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.IN_MODIFY)
 	if err != nil {
-		return err
+		return fmt.Errorf("follow log of container %s: %w", r.Name, err)
 	}
 	defer grown.Close()
 	over := make(chan struct{})
@@ -101,7 +103,7 @@ func (e *Engine) follow(ctx context.Context, r *record.Record, f *os.File, p *lo
 		_, _ = e.waitFor(ctx, r) // however it ends, the log has ended too
 		_ = grown.SetReadDeadline(time.Now())
 	}()
-	events := make([]byte, 64*(unix.SizeofInotifyEvent+unix.NAME_MAX+1))
+	events := make([]byte, 64*sys.WatchBuffer)
 	for {
 		if err := p.copy(f); err != nil {
 			return err
@@ -115,19 +117,6 @@ func (e *Engine) follow(ctx context.Context, r *record.Record, f *os.File, p *lo
 		return cause
 	}
 	return p.copy(f) // what was written between the last read and the end
-}
-
-// watchFile gives a file that can be read from whenever f has been written to.
-func watchFile(f *os.File) (*os.File, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("follow log: %w", err)
-	}
-	w := os.NewFile(uintptr(fd), "log watch")
-	if _, err := unix.InotifyAddWatch(fd, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.IN_MODIFY); err != nil {
-		return nil, errors.Join(fmt.Errorf("follow log %s: %w", f.Name(), err), w.Close())
-	}
-	return w, nil
 }
 
 // logEntry is one line of the log file.

@@ -49,7 +49,9 @@ func (e *Engine) Run(ctx context.Context, o CreateOptions, io Stdio) (*record.Re
 	}
 	r, err := e.prepare(ctx, id, o)
 	if err != nil {
-		// The monitor ends by itself when its connection does.
+		// Without the word the monitor would clear up too, as if we had been killed.
+		// If it cannot be sent the monitor is gone already.
+		_ = conn.SendRequest(record.Request{Op: record.OpCancel})
 		return nil, nil, errors.Join(err, conn.Close(), lock.Unlock())
 	}
 	s, err := e.begin(ctx, r, lock, conn, io)
@@ -64,10 +66,13 @@ func (e *Engine) Start(ctx context.Context, nameOrID string, io Stdio) (*record.
 		return nil, nil, err
 	}
 	if r.State.Status == record.Running {
-		return r, nil, errdefs.New(errdefs.ErrConflict, "start container %s: it is running already", r.Name)
+		return r, nil, runsAlready(r)
 	}
 	// A container that has just exited is locked until its monitor has torn down.
-	lock, err := e.records.LockContext(ctx, r.ID)
+	lock, err := e.records.LockAtRest(ctx, r.ID)
+	if errors.Is(err, record.ErrRunning) { // somebody else was starting it
+		return e.startedByOthers(r)
+	}
 	if err != nil {
 		return r, nil, fmt.Errorf("start container %s: %w", r.Name, err)
 	}
@@ -80,6 +85,19 @@ func (e *Engine) Start(ctx context.Context, nameOrID string, io Stdio) (*record.
 	}
 	s, err := e.begin(ctx, r, lock, conn, io)
 	return r, s, err
+}
+
+func runsAlready(r *record.Record) error {
+	return errdefs.New(errdefs.ErrConflict, "start container %s: it is running already", r.Name)
+}
+
+// startedByOthers is the outcome of the slower one of two starts.
+func (e *Engine) startedByOthers(r *record.Record) (*record.Record, *Session, error) {
+	now, err := e.records.Load(r.ID)
+	if err != nil {
+		return r, nil, err
+	}
+	return now, nil, runsAlready(now)
 }
 
 // startable reads the record again under the lock.

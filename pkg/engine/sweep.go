@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"box/internal/errdefs"
@@ -58,62 +56,42 @@ func (e *Engine) recover(ctx context.Context, id string) error {
 // recoverLocked does the work, and lets the lock go. A container that is at
 // rest already is left as it is.
 func (e *Engine) recoverLocked(ctx context.Context, id string, lock *record.Lock) error {
-	r, err := e.records.Load(id)
-	if err == nil {
-		err = e.release(ctx, r)
-	}
-	switch {
-	case errors.Is(err, errdefs.ErrNotFound):
-		err = e.scrap(id, nil)
-	case errors.Is(err, errdefs.ErrCorrupt):
-		err = nil // stays as Dead; its files may be wanted
-	case err == nil:
-		err = e.settle(r)
-	}
-	if err != nil {
+	if err := e.bringToRest(ctx, id, lock); err != nil {
 		// The run directory stays, so that the next Sweep tries again.
 		return errors.Join(err, lock.Abandon())
 	}
 	return lock.Unlock()
 }
 
+func (e *Engine) bringToRest(ctx context.Context, id string, lock *record.Lock) error {
+	r, err := e.records.Load(id)
+	switch {
+	case errors.Is(err, errdefs.ErrNotFound):
+		return e.scrap(id, nil)
+	case errors.Is(err, errdefs.ErrCorrupt):
+		// It stays as Dead: its files may be wanted.
+		return ocirt.KillCgroups(ctx, cgroupPath(id))
+	case err != nil:
+		return err
+	}
+	if err := e.release(ctx, r, lock); err != nil {
+		return err
+	}
+	return e.settle(r)
+}
+
 // release takes from a container what the kernel does not tie to a process.
-func (e *Engine) release(ctx context.Context, r *record.Record) error {
-	// Not ErrNotFound: recover takes that for a missing record.
-	deleted := hide(runtimeOf(r).Delete(ctx, r.ID, true))
-	// The runtime may have been killed before it knew of its own container.
-	killed := ocirt.KillCgroups(ctx, r.Host.CgroupsPath)
-	var detached error
-	if r.Host.NetworkMode == NetworkBridge {
-		networks, err := e.networks()
-		if err == nil {
-			// Nobody else is left to settle behind this container.
-			err = errors.Join(networks.Detach(ctx, r.ID), networks.Settle(ctx, 0))
-		}
-		detached = hide(err)
+func (e *Engine) release(ctx context.Context, r *record.Record, lock *record.Lock) error {
+	err := runtimeOf(r).Clear(ctx, r.ID, r.Host.CgroupsPath, lock.AwaitRuntime)
+	if r.Host.NetworkMode != NetworkBridge {
+		return err
 	}
-	if killed == nil && detached == nil {
-		// What the runtime has no words for is no matter once the processes are
-		// gone, but its state directory would be in the way of the next start.
-		return removeRuntimeState(r)
+	networks, openErr := e.networks()
+	if openErr != nil {
+		return errors.Join(err, openErr)
 	}
-	return errors.Join(deleted, killed, detached)
-}
-
-func hide(err error) error {
-	if errors.Is(err, errdefs.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
-// removeRuntimeState removes what a runtime that was killed half-way left of a
-// container that it cannot load any more.
-func removeRuntimeState(r *record.Record) error {
-	if r.Runtime.Root == "" {
-		return nil
-	}
-	return os.RemoveAll(filepath.Join(r.Runtime.Root, r.ID))
+	// Nobody else is left to settle behind this container.
+	return errors.Join(err, networks.Detach(ctx, r.ID), networks.Settle(ctx, 0))
 }
 
 // settle writes down the end of a container, or removes it.

@@ -114,10 +114,12 @@ func open(args []string) (*monitor, *record.Conn, error) {
 func (m *monitor) supervise(ctx context.Context, conn *record.Conn) {
 	prepared := m.prepare()
 	req, files, err := conn.ReadRequest()
-	if err != nil {
-		// The engine gave up, and holds the lock itself, or was killed, and then
-		// the lock ends with us.
+	switch {
+	case err != nil:
 		_ = conn.Close()
+		m.replaceEngine(ctx)
+		return
+	case req.Op == record.OpCancel:
 		return
 	}
 	defer m.settleNetwork(ctx)
@@ -133,6 +135,17 @@ func (m *monitor) supervise(ctx context.Context, conn *record.Conn) {
 	code := reap(pid)
 	memory.Stop()
 	m.finish(ctx, code)
+}
+
+// replaceEngine clears up behind an engine that was killed before it asked for
+// the start: what was being made is removed, and the lock is let go.
+func (m *monitor) replaceEngine(ctx context.Context) {
+	err := m.dropNetwork(ctx)
+	var missing error
+	if m.record, missing = m.store.Load(m.id); errors.Is(missing, errdefs.ErrNotFound) {
+		missing = m.store.Scrap(m.id, nil, m.removeLayer)
+	}
+	m.end(errors.Join(err, missing))
 }
 
 // memoryDelay and settleMemory: what setup needed is given back to the system

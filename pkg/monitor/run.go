@@ -27,8 +27,13 @@ func (m *monitor) run(ctx context.Context, req record.Request, files []*os.File)
 	m.streams.stdout.add(outs)
 	m.streams.stderr.add(errs)
 
+	held, err := m.lock.RuntimeFile()
+	if err != nil {
+		return err
+	}
+	defer held.Close()
 	pidFile := filepath.Join(m.lock.Dir(), "pid")
-	o := ocirt.CreateOptions{PidFile: pidFile, Inherit: []*os.File{m.lock.File()}}
+	o := ocirt.CreateOptions{PidFile: pidFile, Inherit: []*os.File{held}}
 	m.begun = true
 	if m.record.Config.Tty {
 		err = m.runOnTerminal(ctx, o, req)

@@ -4,7 +4,7 @@
 // It starts one short-lived process per verb and turns the outcome into Go
 // values and classified errors. It knows nothing of images, networks or
 // records, keeps no state between calls, and never looks into the runtime's
-// own state directory.
+// own state directory (Clear removes what a killed runtime left in it).
 //
 // Invariants:
 //   - the runtime gets no environment but PATH and XDG_RUNTIME_DIR, so nothing

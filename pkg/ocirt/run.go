@@ -20,7 +20,7 @@ type CreateOptions struct {
 	ConsoleSocket string     // unix socket that receives the pty master; needs process.terminal
 	PidFile       string     // gets the pid of the container's first process
 	NoNewKeyring  bool       // do not give the container a session keyring of its own
-	Inherit       []*os.File // open in the runtime process only, not in the container; a held flock lives as long as the runtime
+	Inherit       []*os.File // open in the runtime process, not in the container's command; see record.Lock.RuntimeFile
 }
 
 // Create sets the container up and leaves it waiting for Start. The calling

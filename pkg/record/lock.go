@@ -11,12 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/internal/sys"
 )
 
 const lockFile = "lock"
 
 // Lock is the right to change one container. It comes with the container's
-// run directory, which exists as long as the lock is held.
+// run directory, which exists as long as the lock is held. It is held by one
+// engine or monitor, and for the moment of a start by both.
 type Lock struct {
 	dir  string
 	file *os.File
@@ -28,12 +30,59 @@ var ErrLocked = errdefs.New(errdefs.ErrConflict, "container is in use")
 
 // TryLock takes the lock of id, or returns ErrLocked.
 func (s *Store) TryLock(id string) (*Lock, error) {
-	return s.lock(id, tryExclusive)
+	return s.lock(id, func(f *os.File) error { return try(f, byHolder) })
+}
+
+// ErrRunning says that the holder of the lock is the monitor of a container
+// that runs.
+var ErrRunning = errdefs.New(errdefs.ErrConflict, "container is running")
+
+// LockAtRest waits for everybody who holds the lock of id for a moment. If that
+// turns out to be the start of the container it returns ErrRunning, and does
+// not wait for its end.
+func (s *Store) LockAtRest(ctx context.Context, id string) (*Lock, error) {
+	lock, err := s.TryLock(id)
+	if !errors.Is(err, ErrLocked) {
+		return lock, err
+	}
+	saved, err := sys.Watch(s.Dir(id), unix.IN_MOVED_TO) // as Save does
+	if errors.Is(err, os.ErrNotExist) {
+		return s.LockContext(ctx, id) // it is being removed
+	}
+	if err != nil {
+		return nil, err
+	}
+	ctx, running := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if s.awaitRunning(id, saved) {
+			running(ErrRunning)
+		}
+	}()
+	lock, err = s.LockContext(ctx, id)
+	_ = saved.Close()
+	<-done
+	running(nil)
+	return lock, err
+}
+
+// awaitRunning waits until the record of id says that it runs; false when saved
+// was closed before.
+func (s *Store) awaitRunning(id string, saved *os.File) bool {
+	for buf := make([]byte, sys.WatchBuffer); ; {
+		if r, err := s.Load(id); err == nil && r.State.Status == Running {
+			return true
+		}
+		if _, err := saved.Read(buf); err != nil {
+			return false
+		}
+	}
 }
 
 // LockContext waits until the lock of id is free or ctx ends.
 func (s *Store) LockContext(ctx context.Context, id string) (*Lock, error) {
-	return s.lock(id, func(f *os.File) error { return waitExclusive(ctx, f) })
+	return s.lock(id, func(f *os.File) error { return wait(ctx, f, byHolder) })
 }
 
 // lock opens the lock file, making the run directory if needed, and takes the
@@ -84,20 +133,23 @@ func pathError(err error) error {
 	return err
 }
 
-// An open file description lock (fcntl(2), "Open file description locks")
-// behaves as flock(2) does, and can also be asked about without being taken.
-var exclusive = unix.Flock_t{Type: unix.F_WRLCK, Whence: 0}
+// Open file description locks (fcntl(2), "Open file description locks") behave as
+// flock(2) does, and can also be asked about without being taken. The lock file
+// has two:
+var (
+	byHolder  = unix.Flock_t{Type: unix.F_WRLCK, Start: 0, Len: 1} // the Lock
+	byRuntime = unix.Flock_t{Type: unix.F_WRLCK, Start: 1, Len: 1} // see RuntimeFile
+)
 
-func tryExclusive(f *os.File) error {
-	lk := exclusive
+func try(f *os.File, lk unix.Flock_t) error {
 	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk)
 }
 
-// waitExclusive waits in a thread of its own, since the wait cannot be
+// wait waits in a thread of its own, since the wait cannot be
 // interrupted by closing the file. When ctx ends first the thread stays until
 // the lock is released, gets it, and gives it back.
-func waitExclusive(ctx context.Context, f *os.File) error {
-	if err := tryExclusive(f); !errors.Is(err, unix.EAGAIN) {
+func wait(ctx context.Context, f *os.File, lk unix.Flock_t) error {
+	if err := try(f, lk); !errors.Is(err, unix.EAGAIN) {
 		return err
 	}
 	dup, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
@@ -106,7 +158,6 @@ func waitExclusive(ctx context.Context, f *os.File) error {
 	}
 	done := make(chan error, 1)
 	go func() {
-		lk := exclusive
 		err := unix.FcntlFlock(uintptr(dup), unix.F_OFD_SETLKW, &lk)
 		// Before the answer: the lock lasts as long as any descriptor, and must
 		// end when the caller closes his.
@@ -139,6 +190,34 @@ func (s *Store) Inherited(id string, f *os.File) *Lock {
 // File is the open lock file, to be passed on to a child. The lock belongs to
 // the open file: it ends when the last process closes it.
 func (l *Lock) File() *os.File { return l.file }
+
+// RuntimeFile returns a file that the runtime is to inherit. It is how AwaitRuntime
+// knows of a runtime that outlives the holder of the lock by a moment. The Lock
+// itself would not do: runtimes pass open files on to the process that becomes
+// the container's, which waits for ever for its start if they are killed.
+func (l *Lock) RuntimeFile() (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(l.dir, lockFile), os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("lock for the runtime: %w", err)
+	}
+	if err := try(f, byRuntime); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock for the runtime %s: %w", f.Name(), err), f.Close())
+	}
+	return f, nil
+}
+
+// AwaitRuntime waits until nobody has the RuntimeFile of an earlier holder open.
+func (l *Lock) AwaitRuntime(ctx context.Context) error {
+	f, err := os.OpenFile(filepath.Join(l.dir, lockFile), os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("wait for the runtime: %w", err)
+	}
+	defer f.Close()
+	if err := wait(ctx, f, byRuntime); err != nil {
+		return fmt.Errorf("wait for the runtime: %w", err)
+	}
+	return nil
+}
 
 // Dir is the run directory.
 func (l *Lock) Dir() string { return l.dir }
@@ -194,6 +273,6 @@ func (s *Store) Locked(id string) bool {
 		return false
 	}
 	defer f.Close()
-	lk := exclusive
+	lk := byHolder
 	return unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk) == nil && lk.Type != unix.F_UNLCK
 }

@@ -17,6 +17,7 @@ import (
 //	{op:start|attach, stdin,…} +fds →
 //	                              ← {event:started, pid} +fd of stdin or of the pty
 //	                              ← {event:exited, code}
+//	{op:cancel}                     → and the end, instead of start: nothing is to be cleared up
 //	{op:wait}                       →
 //	                              ← {event:exited, code}
 //	                              ← {event:failed, class, message}   instead, at any point
@@ -33,6 +34,7 @@ type Op string
 // The operations.
 const (
 	OpStart  Op = "start"  // run the container; only on the inherited connection
+	OpCancel Op = "cancel" // there will be no start, and whoever holds the other share of the lock sees to it
 	OpAttach Op = "attach" // join the streams of a running container
 	OpWait   Op = "wait"   // only tell the end
 )

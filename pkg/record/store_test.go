@@ -285,3 +285,73 @@ func TestScrapWithoutRecord(t *testing.T) {
 		t.Errorf("name left: %v", err)
 	}
 }
+
+// What a runtime has inherited keeps nobody from the lock, but shows that it is
+// still there.
+func TestRuntimeIsWaitedForApart(t *testing.T) {
+	s := newStore(t)
+	id := NewID()
+	l, err := s.TryLock(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inherited, err := l.RuntimeFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Abandon(); err != nil { // as if the holder were killed
+		t.Fatal(err)
+	}
+	if ids, err := s.Orphans(); err != nil || len(ids) != 1 {
+		t.Errorf("orphans: %v %v", ids, err)
+	}
+	next, err := s.TryLock(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("long enough")
+	cancel(why)
+	if err := next.AwaitRuntime(ctx); !errors.Is(err, why) {
+		t.Errorf("a living runtime was not waited for: %v", err)
+	}
+	if err := inherited.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(next.AwaitRuntime(t.Context()), next.Unlock()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLockAtRestDoesNotWaitForTheEnd(t *testing.T) {
+	s := newStore(t)
+	r := container(t, s, NewID(), "web")
+	l, err := s.TryLock(r.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error)
+	lockAtRest := func() {
+		l, err := s.LockAtRest(t.Context(), r.ID)
+		if err == nil {
+			err = l.Unlock()
+		}
+		got <- err
+	}
+	go lockAtRest()
+	r.State.Status = Running
+	if err := s.Save(r, Volatile); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; !errors.Is(err, ErrRunning) {
+		t.Errorf("of a container that was started: %v", err)
+	}
+	r.State.Status = Exited
+	if err := s.Save(r, Volatile); err != nil {
+		t.Fatal(err)
+	}
+	go lockAtRest()
+	if err := errors.Join(l.Unlock(), <-got); err != nil {
+		t.Error(err)
+	}
+}

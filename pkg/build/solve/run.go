@@ -183,8 +183,13 @@ func (r *runner) inside(ctx context.Context, out *os.File) (int, error) {
 	if err := r.writeBundle(rootfs); err != nil {
 		return -1, err
 	}
+	held, err := r.space.lock.RuntimeFile()
+	if err != nil {
+		return -1, err
+	}
+	defer held.Close()
 	code, err := r.env.Runtime.Run(ctx, r.space.id, r.space.dir(), ocirt.RunOptions{
-		CreateOptions: ocirt.CreateOptions{IO: ocirt.IO{Stdout: out, Stderr: out}},
+		CreateOptions: ocirt.CreateOptions{IO: ocirt.IO{Stdout: out, Stderr: out}, Inherit: []*os.File{held}},
 	})
 	r.ended = err == nil
 	return code, err
@@ -272,7 +277,7 @@ func (r *runner) cleanUp(ctx context.Context) error {
 	var err error
 	// A runtime that ran a container to its end has deleted it, too.
 	if !r.ended && hadContainer(r.space.dir()) {
-		err = errors.Join(removeContainer(ctx, r.env.Runtime, r.space.id), ocirt.KillCgroups(ctx, cgroupPath(r.space.id)))
+		err = r.env.Runtime.Clear(ctx, r.space.id, cgroupPath(r.space.id), r.space.lock.AwaitRuntime)
 	}
 	if r.netns != nil {
 		err = errors.Join(err, r.env.Network.Detach(ctx, r.space.id), r.netns.Close())

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"box/internal/errdefs"
-	"box/pkg/ocirt"
 	"box/pkg/overlay"
 	"box/pkg/record"
 
@@ -144,7 +142,7 @@ func sweepOne(ctx context.Context, env Env, id string) error {
 		return err
 	}
 	if hadContainer(lock.Dir()) {
-		err = errors.Join(removeContainer(ctx, env.Runtime, id), ocirt.KillCgroups(ctx, cgroupPath(id)))
+		err = env.Runtime.Clear(ctx, id, cgroupPath(id), lock.AwaitRuntime)
 		if env.Network != nil {
 			err = errors.Join(err, env.Network.Detach(ctx, id))
 		}
@@ -160,12 +158,4 @@ func sweepOne(ctx context.Context, env Env, id string) error {
 func hadContainer(dir string) bool {
 	_, err := os.Lstat(filepath.Join(dir, bundleFile))
 	return err == nil
-}
-
-func removeContainer(ctx context.Context, rt ocirt.Runtime, id string) error {
-	err := rt.Delete(ctx, id, true)
-	if errors.Is(err, errdefs.ErrNotFound) {
-		return nil
-	}
-	return err
 }
