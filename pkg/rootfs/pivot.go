@@ -9,6 +9,7 @@ import (
 // AddPivot adds the steps that make the root mount the process's root and let go of
 // the host's, and then make read-only what had to be written until now.
 func (r *Rootfs) AddPivot(p *launch.Plan) {
+	r.addLeaveChroot(p)
 	old := r.addHostRoot(p)
 	p.Add(
 		launch.Step{

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -378,5 +379,32 @@ func TestHostsNullIsOutOfReach(t *testing.T) {
 	if _, now := inode(); now != mode {
 		_ = os.Chmod("/dev/null", 0o666)
 		t.Errorf("mode of the host's /dev/null is %o, was %o", now, mode)
+	}
+}
+
+// Who calls from a chroot gets a container whose mount namespace has the image at
+// its root, not the tree around the chroot: exec joins the namespace and lands at
+// its root. The mounts around the chroot, shared as systemd shares them, stay.
+func TestChrootedCaller(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	b.save()
+	outside := t.TempDir()
+	const script = `set -e
+dir=$1 program=$2 state=$3 bundle=$4 id=$5
+mount --make-rprivate /
+mount -t tmpfs outside "$dir"; mount --make-shared "$dir"
+mkdir "$dir/sub" "$dir/root"; mount -t tmpfs sub "$dir/sub"
+mount --rbind / "$dir/root"
+before=$(grep -c . /proc/self/mountinfo)
+box() { chroot "$dir/root" "$program" --root "$state" "$@"; }
+box run --detach --bundle "$bundle" "$id" >/dev/null
+box exec "$id" ls /
+box delete --force "$id"
+test "$before" = "$(grep -c . /proc/self/mountinfo)" || echo mounts are gone
+`
+	r := finish(t, exec.Command("unshare", "--mount", "sh", "-c", script, "sh", outside, b.binary, b.root, b.bundle, b.id))
+	got := strings.Fields(r.out)
+	if want := []string{"bin", "dev", "etc", "proc", "sys", "tmp"}; r.code != 0 || !slices.Equal(got, want) {
+		t.Errorf("exit %d: / of the container holds %q, want %q\n%s", r.code, got, want, r.err)
 	}
 }
