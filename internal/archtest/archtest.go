@@ -131,7 +131,7 @@ func Packages(dir string) ([]Package, error) {
 }
 
 // outside are directories that hold no part of the programs.
-var outside = []string{"test", "scripts", "internal/deps"}
+var outside = []string{"test", "scripts"}
 
 // Check compares the packages of module with the plan and describes each breach
 // in a sentence.
