@@ -32,7 +32,7 @@ type rooms struct {
 func (a *app) engine() (*engine.Engine, error) {
 	r := &a.rooms
 	r.once.engine.Do(func() {
-		r.engine, r.engineErr = engine.Open(engine.Config{Root: a.root, RunRoot: a.runRoot, Runtime: a.runtime})
+		r.engine, r.engineErr = engine.Open(engine.Config{Root: a.root, RunRoot: a.runRoot, Runtime: a.runtime, SweepOthers: a.sweep})
 	})
 	return r.engine, r.engineErr
 }

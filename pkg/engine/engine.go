@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -30,6 +31,9 @@ type Config struct {
 	// Images is the image store at Root. It is needed by Create alone, and
 	// opened there if nil.
 	Images *store.Store
+	// SweepOthers clears up behind those who work in the run root beside the
+	// engine, the steps of builds. It is called when one of them was killed.
+	SweepOthers func(context.Context) error
 }
 
 // Engine gives access to the containers of one data root. It is safe for use

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -286,5 +287,27 @@ func TestNameIsFreeAfterAFailedRun(t *testing.T) {
 	}
 	if code, _, _ := f.run(o); code != 0 {
 		t.Errorf("code %d", code)
+	}
+}
+
+// Whoever looks at containers has killed builds cleared up, too, and living ones
+// left alone.
+func TestSweepCallsForBuilds(t *testing.T) {
+	f := newFixture(t)
+	called := 0
+	f.config.SweepOthers = func(context.Context) error { called++; return nil }
+	const step = "build-00000123456789ab"
+	lock := f.locked(step)
+	if _, err := f.Create(t.Context(), f.sh("true")); err != nil || called != 0 {
+		t.Errorf("while the build lives: called %d times, %v", called, err)
+	}
+	if err := lock.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Create(t.Context(), f.sh("true")); err != nil || called != 1 {
+		t.Errorf("after it was killed: called %d times, %v", called, err)
+	}
+	if err := f.locked(step).Unlock(); err != nil {
+		t.Error(err)
 	}
 }

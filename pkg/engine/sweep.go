@@ -32,10 +32,18 @@ func (e *Engine) sweepContainers(ctx context.Context) error {
 		return err
 	}
 	var errs []error
+	others := false
 	for _, id := range ids {
+		if !record.IsID(id) {
+			others = true
+			continue
+		}
 		if err := e.recover(ctx, id); err != nil {
 			errs = append(errs, fmt.Errorf("clear up container %s: %w", record.Short(id), err))
 		}
+	}
+	if others && e.config.SweepOthers != nil {
+		errs = append(errs, e.config.SweepOthers(ctx))
 	}
 	return errors.Join(errs...)
 }

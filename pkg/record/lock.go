@@ -243,8 +243,9 @@ const goneSuffix = ".gone"
 // after the lock has been passed on.
 func (l *Lock) Abandon() error { return l.file.Close() }
 
-// Orphans lists the ids whose run directory exists while the lock is free: of
-// containers whose monitor, creator or remover was killed.
+// Orphans lists the run directories whose lock is free: those of containers (IsID)
+// whose monitor, creator or remover was killed, and those of others who work in
+// the run root, such as the steps of a build.
 func (s *Store) Orphans() ([]string, error) {
 	dir := filepath.Join(s.runRoot, "containers")
 	entries, err := os.ReadDir(dir)
@@ -259,7 +260,7 @@ func (s *Store) Orphans() ([]string, error) {
 		switch name := e.Name(); {
 		case strings.HasSuffix(name, goneSuffix):
 			_ = os.RemoveAll(filepath.Join(dir, name))
-		case IsID(name) && !s.Locked(name):
+		case !s.Locked(name):
 			ids = append(ids, name)
 		}
 	}
