@@ -12,8 +12,12 @@ package atomicfile
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // Prefix begins the name of every temporary file, so that listings can skip, and
@@ -39,38 +43,80 @@ func WriteVolatile(path string, data []byte, perm os.FileMode) error {
 }
 
 func replace(path string, data []byte, perm os.FileMode, durable bool) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, Prefix+filepath.Base(path)+"-*")
+	f, temp, err := create(path)
 	if err != nil {
 		return err
 	}
-	if err := fill(f, data, perm, durable); err != nil {
-		os.Remove(f.Name())
+	if err := fill(f, temp, data, perm, durable); err != nil {
+		_ = unix.Unlink(temp)
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		os.Remove(f.Name())
-		return err
+	// Not os.Rename, which looks first whether path is a directory.
+	if err := unix.Rename(temp, path); err != nil {
+		_ = unix.Unlink(temp)
+		return &os.LinkError{Op: "rename", Old: temp, New: path, Err: err}
 	}
 	if durable {
-		return syncDir(dir)
+		return syncDir(filepath.Dir(path))
 	}
 	return nil
 }
 
-// fill writes, syncs if asked, and closes f in every case.
-func fill(f *os.File, data []byte, perm os.FileMode, durable bool) error {
-	_, err := f.Write(data)
+// create makes the temporary file beside path. It works on bare descriptors: package
+// os would start Go's poller for a file that is always ready, eight calls for a
+// write that needs five.
+func create(path string) (fd int, temp string, err error) {
+	for range maxTries {
+		temp = filepath.Join(filepath.Dir(path), Prefix+filepath.Base(path)+"-"+strconv.FormatUint(uint64(rand.Uint32()), 10))
+		fd, err = unix.Open(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+		if err != unix.EEXIST && err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return -1, "", &os.PathError{Op: "create", Path: temp, Err: err}
+	}
+	return fd, temp, nil
+}
+
+// maxTries bounds the search for a name that is free.
+const maxTries = 10000
+
+// fill writes, syncs if asked, and closes fd in every case.
+func fill(fd int, name string, data []byte, perm os.FileMode, durable bool) error {
+	op, err := "write", write(fd, data)
 	if err == nil {
-		err = f.Chmod(perm)
+		op, err = "chmod", unix.Fchmod(fd, uint32(perm.Perm()))
 	}
 	if err == nil && durable {
-		err = f.Sync()
+		op, err = "sync", syncFile(fd)
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
+	if cerr := unix.Close(fd); err == nil {
+		op, err = "close", cerr
 	}
-	return err
+	if err != nil {
+		return &os.PathError{Op: op, Path: name, Err: err}
+	}
+	return nil
+}
+
+func syncFile(fd int) error {
+	for {
+		if err := unix.Fsync(fd); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func write(fd int, data []byte) error {
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		if err != nil && err != unix.EINTR {
+			return err
+		}
+		data = data[max(n, 0):]
+	}
+	return nil
 }
 
 // syncDir makes a rename in dir durable: the name is data of the directory.
