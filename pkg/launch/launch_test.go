@@ -311,6 +311,40 @@ func TestReadRecordOfHalfAMessage(t *testing.T) {
 	}
 }
 
+// TestFilesDoNotCoverProgram has the child move a file to the first descriptor above
+// all others, with the program's own placed just there.
+func TestFilesDoNotCoverProgram(t *testing.T) {
+	p := Plan{ReportFD: 3}
+	p.Mark("here", "to be seen")
+	below := []*os.File{openNull(t), openNull(t)}
+	prog, err := NewProgram(&p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	for _, f := range below { // where the report pipe goes
+		f.Close()
+	}
+	proc, err := prog.Start(Attr{Files: []*os.File{nil, nil, nil, nil, os.Stdin}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	if marks, failure, status := finish(t, proc); len(marks) != 1 || failure != nil || status != 0 {
+		t.Errorf("marks %q, %v, status %d", marks, failure, status)
+	}
+}
+
+func openNull(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
 func TestStartRefusesTakenReportDescriptor(t *testing.T) {
 	p := Plan{ReportFD: 3}
 	prog, err := NewProgram(&p)

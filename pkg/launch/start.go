@@ -64,9 +64,15 @@ func (p *Program) Start(attr Attr) (*Process, error) {
 		report.Close()
 		return nil, fmt.Errorf("mark descriptors close-on-exec: %w", err)
 	}
+	program, err := p.outOfReach(files)
+	if err != nil {
+		report.Close()
+		return nil, err
+	}
+	defer unix.Close(program)
 	pidfd := -1
 	attr.Sys.PidFD = &pidfd
-	path := "/proc/self/fd/" + strconv.Itoa(int(p.file.Fd()))
+	path := "/proc/self/fd/" + strconv.Itoa(program)
 	pid, err := syscall.ForkExec(path, []string{attr.Name}, &syscall.ProcAttr{
 		Dir: attr.Dir, Env: attr.Env, Files: files, Sys: &attr.Sys,
 	})
@@ -85,6 +91,25 @@ func reportPipe() (read, write *os.File, err error) {
 		return nil, nil, fmt.Errorf("create report pipe: %w", err)
 	}
 	return os.NewFile(uintptr(fds[0]), "report pipe"), os.NewFile(uintptr(fds[1]), "report pipe"), nil
+}
+
+// outOfReach duplicates the program's descriptor above all those that the child uses
+// while it puts its files in their places, which it does before the execve looks the
+// program up: first copies of the files, and one of its error pipe, above the highest
+// of them.
+func (p *Program) outOfReach(files []uintptr) (int, error) {
+	highest := uintptr(len(files))
+	for _, f := range files {
+		if f != closed {
+			highest = max(highest, f)
+		}
+	}
+	above := int(highest) + len(files) + 3
+	fd, err := unix.FcntlInt(p.file.Fd(), unix.F_DUPFD_CLOEXEC, above)
+	if err != nil {
+		return -1, fmt.Errorf("start launch program: duplicate its descriptor to %d or above: %w", above, err)
+	}
+	return fd, nil
 }
 
 // closed is how ForkExec wants to be told that a descriptor stays closed.
