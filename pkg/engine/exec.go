@@ -1,13 +1,16 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -59,11 +62,35 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, o ExecOptions) (int,
 		Detach:      o.Detach,
 	}
 	code, err := runExec(ctx, r, o, run)
-	if err != nil {
-		return code, startError(ocirt.Explain(err, "exec in container %s", r.Name))
+	switch {
+	case err == nil:
+		return code, nil
+	case ocirt.CommandExitCode(err) == 0 && ending(r):
+		// What the runtime met on the way is no matter.
+		return code, errdefs.New(errdefs.ErrConflict, "exec in container %s: it has ended meanwhile", r.Name)
 	}
-	return code, nil
+	return code, startError(ocirt.Explain(err, "exec in container %s", r.Name))
 }
+
+// ending tells whether a container that was running is over, or about to be: its
+// first process is the last that goes.
+func ending(r *record.Record) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.State.Pid))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+	}
+	// proc_pid_stat(5): the name, in parentheses, may hold anything; state and
+	// flags are the first and the seventh field behind it.
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 7 {
+		return false
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 32)
+	return err == nil && flags&flagExiting != 0
+}
+
+// flagExiting is PF_EXITING of the kernel's include/linux/sched.h.
+const flagExiting = 0x4
 
 // runExec calls the runtime with the streams that the process may have: none,
 // the client's terminal (the process gets a pty of its own in the container),

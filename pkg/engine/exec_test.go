@@ -2,10 +2,12 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -134,4 +136,36 @@ func TestExecDetached(t *testing.T) {
 	if code := f.wait(r.ID); code != 6 {
 		t.Errorf("code %d, want 6", code)
 	}
+}
+
+// An exec that meets the end of its container ends with it, one way or another.
+func TestExecWhileTheContainerStops(t *testing.T) {
+	f := newFixture(t)
+	for range 5 {
+		r := f.detached(f.sh("sleep 1000"))
+		const n = 4
+		results := make(chan error, n)
+		for range n {
+			go func() {
+				code, err := f.Exec(t.Context(), r.ID, ExecOptions{Args: []string{"sleep", "1000"}})
+				if err == nil && code != 137 {
+					err = fmt.Errorf("exit code %d, want 137", code)
+				}
+				results <- err
+			}()
+		}
+		now := time.Duration(0)
+		if err := f.Stop(t.Context(), r.ID, &now); err != nil {
+			t.Error(err)
+		}
+		for range n {
+			if err := <-results; err != nil && !errors.Is(err, errdefs.ErrConflict) && !errors.Is(err, errdefs.ErrNotFound) {
+				t.Errorf("exec: %v", err)
+			}
+		}
+		if err := f.Remove(t.Context(), r.ID, RemoveOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	f.checkNothingLeft()
 }

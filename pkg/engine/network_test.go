@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"box/internal/errdefs"
 	"box/pkg/network"
@@ -164,5 +165,73 @@ func TestSweepLeavesTheNetworkOfBuilds(t *testing.T) {
 	if err := errors.Join(lock.Unlock(), f.Sweep(t.Context())); err != nil {
 		t.Error(err)
 	}
+	f.checkNetworkGone()
+}
+
+// A stopped container keeps its ports' numbers if they were chosen, and may get
+// others if they were not; in between they are free for others.
+func TestRestartWithPublishedPorts(t *testing.T) {
+	f := newFixture(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chosen := l.Addr().(*net.TCPAddr).Port
+	_ = l.Close()
+	r := f.server(fmt.Sprintf("%d:80", chosen), "0:80")
+	now := 0 * time.Second
+	for range 2 {
+		if err := f.Stop(t.Context(), r.ID, &now); err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", chosen))
+		if err != nil {
+			t.Fatalf("the port of a stopped container: %v", err)
+		}
+		_, _, err = f.Start(t.Context(), r.ID, Stdio{})
+		if !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), fmt.Sprint(chosen)) {
+			t.Errorf("start while the port is in use: %v", err)
+		}
+		_ = l.Close()
+		_, s, err := f.Start(t.Context(), r.ID, Stdio{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Close()
+		f.awaitServing(r.ID)
+		got, err := f.Find(t.Context(), r.ID)
+		if err != nil || len(got.Network.Ports) != 2 || got.Network.Ports[1].HostPort == 0 {
+			t.Fatalf("%+v %v", got.Network, err)
+		}
+		for _, p := range got.Network.Ports {
+			if page, err := fetch(fmt.Sprintf("http://127.0.0.1:%d/", p.HostPort)); err != nil || page != r.ID[:12] {
+				t.Errorf("port %d: %q %v", p.HostPort, page, err)
+			}
+		}
+	}
+}
+
+func TestParallelContainersWithEphemeralPorts(t *testing.T) {
+	f := newFixture(t)
+	const n = 20
+	o := f.sh("true")
+	o.Network, o.Publish, o.AutoRemove = NetworkBridge, []string{"0:80"}, true
+	results := make(chan error, n)
+	for range n {
+		go func() {
+			_, s, err := f.Run(t.Context(), o, Stdio{})
+			if err == nil {
+				_, err = s.Wait(t.Context())
+			}
+			results <- err
+		}()
+	}
+	for range n {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	f.awaitEnd()
+	f.checkNothingLeft()
 	f.checkNetworkGone()
 }

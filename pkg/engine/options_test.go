@@ -100,6 +100,7 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		"network":              {bad(func(o *CreateOptions) { o.Network = "mynet" }), errdefs.ErrUnsupported},
 		"port without network": {bad(func(o *CreateOptions) { o.Network, o.Publish = NetworkNone, []string{"80:80"} }), errdefs.ErrInvalid},
 		"port":                 {bad(func(o *CreateOptions) { o.Publish = []string{"80:http"} }), errdefs.ErrInvalid},
+		"extra host's line":    {bad(func(o *CreateOptions) { o.ExtraHosts = []string{"a\n9.9.9.9 evil:1.2.3.4"} }), errdefs.ErrInvalid},
 		"extra host":           {bad(func(o *CreateOptions) { o.ExtraHosts = []string{"db:nowhere"} }), errdefs.ErrInvalid},
 	} {
 		if _, err := newRecord(record.NewID(), c.o); !errors.Is(err, c.class) {

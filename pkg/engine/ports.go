@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode"
 
 	"box/internal/errdefs"
 	"box/pkg/network"
@@ -54,7 +55,8 @@ func recordPort(m network.PortMapping) record.Port {
 // checkExtraHost accepts "name:address"; the address may hold colons itself.
 func checkExtraHost(entry string) error {
 	name, addr, ok := strings.Cut(entry, ":")
-	if !ok || name == "" {
+	// A blank or a line break would make another entry of the rest.
+	if !ok || name == "" || strings.ContainsFunc(name, func(c rune) bool { return unicode.IsSpace(c) || unicode.IsControl(c) || c == '#' }) {
 		return errdefs.New(errdefs.ErrInvalid, "host entry %q is not NAME:ADDRESS", entry)
 	}
 	if addr == "host-gateway" {

@@ -99,6 +99,18 @@ const (
 	CodeNotFound     = 127 // no such file
 )
 
+// aboutCommand cuts off what stands before the words about the command, in lower
+// case; it is empty if there are none. "exec: " is runc's own LookPath error,
+// "exec /x:" the failed execve, and crun says "executable". The verb in runc's
+// "exec failed: " is none of them.
+func aboutCommand(message string) string {
+	message = strings.TrimPrefix(strings.ToLower(message), "exec failed: ")
+	if i := strings.Index(message, "exec"); i >= 0 {
+		return message[i:]
+	}
+	return ""
+}
+
 // CommandExitCode tells whether err says that the container's command could
 // not be started: 127 if it was not found, 126 if it was found but cannot be
 // invoked, 0 for any other error. The runtime has no other way to say so than
@@ -108,13 +120,10 @@ func CommandExitCode(err error) int {
 	if !errors.As(err, &e) {
 		return 0
 	}
-	// "exec: " is runc's own LookPath error, "exec /x:" the failed execve.
-	i := strings.Index(e.Message, "exec")
-	if i < 0 && !strings.Contains(e.Message, "executable file") {
-		return 0
-	}
-	m := strings.ToLower(e.Message[max(i, 0):])
+	m := aboutCommand(e.Message)
 	switch {
+	case m == "":
+		return 0
 	case strings.Contains(m, "executable file") && strings.Contains(m, "not found in $path"),
 		strings.Contains(m, "no such file or directory"):
 		return CodeNotFound

@@ -154,9 +154,10 @@ func TestCommandExitCode(t *testing.T) {
 		"exec /x: exec format error":                                                        126,
 		"executable file `nosuch` not found in $PATH: No such file or directory":            127,
 		"open executable: Permission denied":                                                126,
-		`error mounting "/x" to rootfs: no such file or directory`:                          0,
-		"cgroup: permission denied":                                                         0,
-		"":                                                                                  0,
+		"exec failed: unable to create new parent process: namespace path: lstat /proc/1/ns/ipc: no such file or directory": 0,
+		`error mounting "/x" to rootfs: no such file or directory`:                                                          0,
+		"cgroup: permission denied": 0,
+		"":                          0,
 	} {
 		if got := CommandExitCode(fmt.Errorf("run: %w", &Error{Message: message})); got != want {
 			t.Errorf("%q: %d, want %d", message, got, want)
