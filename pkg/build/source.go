@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"box/internal/errdefs"
 	"box/internal/sys"
@@ -174,9 +175,37 @@ func (s *source) readIgnore(r Request) error {
 	if err != nil {
 		return err
 	}
-	s.ignore, err = ignorefile.ReadAll(bytes.NewReader(text))
-	if err != nil {
-		return errdefs.New(errdefs.ErrInvalid, ".dockerignore: %w", err)
+	s.ignore, err = parseIgnore(text)
+	return err
+}
+
+// Limits of an ignore file, in bytes: what a context is matched with costs time
+// for each of its files.
+const (
+	maxIgnore     = 1 << 20
+	maxIgnoreLine = 16 << 10
+)
+
+// parseIgnore reads patterns. Directories of any number, several times in a row,
+// are the same as once, but cost the matcher a power more.
+func parseIgnore(text []byte) ([]string, error) {
+	if len(text) > maxIgnore {
+		return nil, errdefs.New(errdefs.ErrInvalid, ".dockerignore: it is longer than %d bytes", maxIgnore)
 	}
-	return nil
+	for i, line := range bytes.Split(text, []byte("\n")) {
+		if len(line) > maxIgnoreLine {
+			return nil, errdefs.New(errdefs.ErrInvalid, ".dockerignore:%d: line is longer than %d bytes", i+1, maxIgnoreLine)
+		}
+	}
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(text))
+	if err != nil {
+		return nil, errdefs.New(errdefs.ErrInvalid, ".dockerignore: %w", err)
+	}
+	const twice, once = "**/**/", "**/"
+	for i := range patterns {
+		for strings.Contains(patterns[i], twice) {
+			patterns[i] = strings.ReplaceAll(patterns[i], twice, once)
+		}
+	}
+	return patterns, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 )
 
@@ -102,11 +103,27 @@ func (c *call) run() error {
 }
 
 func (c *call) start() error {
-	if err := c.cmd.Start(); err != nil {
+	restore := catchIgnored()
+	err := c.cmd.Start()
+	restore()
+	if err != nil {
 		c.closeLog()
 		return &Error{Verb: c.verb, ID: c.id, Message: err.Error(), err: err}
 	}
 	return nil
+}
+
+// catchIgnored keeps the signals that we were started with as ignored (nohup(1))
+// from being so in the container: that is inherited, a handler is not
+// (signal(7)). Only these two can be ignored here, as os/signal says.
+func catchIgnored() (restore func()) {
+	caught := make(chan os.Signal, 1) // nobody reads it: still ignored
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(sig) {
+			signal.Notify(caught, sig)
+		}
+	}
+	return func() { signal.Stop(caught) }
 }
 
 // wait returns the exit status of the process. err is nil for status 0; else

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -129,6 +130,16 @@ func TestCancelledRunKillsThroughTheRuntime(t *testing.T) {
 	_, err := r.Run(ctx, "web", "/", RunOptions{Started: func(int) { cancel(why) }})
 	if !errors.Is(err, why) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestIgnoredSignalsAreNotPassedOn(t *testing.T) {
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	// The first bit is SIGHUP's.
+	r := fake(t, `while read name mask; do case $name$mask in SigIgn:*[13579bdf]) exit 1;; esac; done < /proc/$$/status`)
+	if err := r.Start(t.Context(), "web"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -74,7 +74,7 @@ func (in *input) files(ctx context.Context) (*tree, []pick, error) {
 	if err := in.open(ctx); err != nil {
 		return nil, nil, err
 	}
-	picks, err := in.tree.selectFiles(in.op.Copy)
+	picks, err := in.tree.selectFiles(ctx, in.op.Copy)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package solve
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -33,19 +34,19 @@ type item struct {
 func (p *pick) root() *item { return &p.items[0] }
 
 // selectFiles finds the files that a copy reads, in the order of its sources.
-func (t *tree) selectFiles(c *plan.Copy) ([]pick, error) {
+func (t *tree) selectFiles(ctx context.Context, c *plan.Copy) ([]pick, error) {
 	exclude, err := newIgnorer(c.Exclude)
 	if err != nil {
 		return nil, fmt.Errorf("--exclude: %w", err)
 	}
 	var picks []pick
 	for _, src := range c.Sources {
-		found, err := t.find(src)
+		found, err := t.find(ctx, src)
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range found {
-			p, err := t.pick(name, exclude)
+			p, err := t.pick(ctx, name, exclude)
 			if err != nil {
 				return nil, err
 			}
@@ -60,14 +61,14 @@ func (t *tree) selectFiles(c *plan.Copy) ([]pick, error) {
 // find gives the paths that a source names: itself, or what its wildcards
 // match. Wildcards that match nothing are no error, as with BuildKit; a plain
 // name that is missing is.
-func (t *tree) find(src string) ([]string, error) {
+func (t *tree) find(ctx context.Context, src string) ([]string, error) {
 	if !strings.ContainsAny(src, `*?[\`) {
 		if _, err := t.resolve(src); err != nil {
 			return nil, t.missing(src, err)
 		}
 		return []string{src}, nil
 	}
-	found, err := t.glob("", strings.Split(src, "/"))
+	found, err := t.glob(ctx, "", strings.Split(src, "/"))
 	if errors.Is(err, path.ErrBadPattern) {
 		return nil, errdefs.New(errdefs.ErrInvalid, "%s: the pattern is malformed", src)
 	}
@@ -87,7 +88,7 @@ func (t *tree) missing(src string, err error) error {
 }
 
 // glob matches the words of a pattern below dir, directory by directory.
-func (t *tree) glob(dir string, words []string) ([]string, error) {
+func (t *tree) glob(ctx context.Context, dir string, words []string) ([]string, error) {
 	if len(words) == 0 {
 		return []string{dir}, nil
 	}
@@ -98,7 +99,7 @@ func (t *tree) glob(dir string, words []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := t.list(at.path)
+	nodes, err := t.list(ctx, at.path)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ func (t *tree) glob(dir string, words []string) ([]string, error) {
 			continue
 		}
 		// The name as the pattern walked it: links keep their own names.
-		below, err := t.glob(path.Join(dir, name), words[1:])
+		below, err := t.glob(ctx, path.Join(dir, name), words[1:])
 		if err != nil {
 			return nil, err
 		}
@@ -124,7 +125,7 @@ func (t *tree) glob(dir string, words []string) ([]string, error) {
 
 // pick collects a source: links at its own path are followed, links below it
 // are copied as links.
-func (t *tree) pick(name string, exclude *ignorer) (pick, error) {
+func (t *tree) pick(ctx context.Context, name string, exclude *ignorer) (pick, error) {
 	p := pick{base: path.Base(name)}
 	n, err := t.resolve(name)
 	if isMissing(err) {
@@ -140,7 +141,7 @@ func (t *tree) pick(name string, exclude *ignorer) (pick, error) {
 		return p, nil
 	}
 	w := walk{tree: t, root: n.path, exclude: exclude}
-	err = w.dir(item{node: n})
+	err = w.dir(ctx, item{node: n})
 	// A directory that was named is there even if nothing of it is left.
 	if err == nil && len(w.items) == 0 && !n.hollow {
 		w.items = []item{{node: n}}
@@ -159,8 +160,8 @@ type walk struct {
 }
 
 // dir adds a directory and what is below it.
-func (w *walk) dir(self item) error {
-	nodes, err := w.tree.list(self.path)
+func (w *walk) dir(ctx context.Context, self item) error {
+	nodes, err := w.tree.list(ctx, self.path)
 	if err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (w *walk) dir(self item) error {
 		w.flush()
 	}
 	for _, n := range nodes {
-		if err := w.entry(n); err != nil {
+		if err := w.entry(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -180,7 +181,7 @@ func (w *walk) dir(self item) error {
 	return nil
 }
 
-func (w *walk) entry(n node) error {
+func (w *walk) entry(ctx context.Context, n node) error {
 	it := item{node: n, rel: strings.TrimPrefix(strings.TrimPrefix(n.path, w.root), "/")}
 	if w.exclude != nil && w.exclude.matches(it.rel) {
 		if !n.isDir() || !w.exclude.mayHold(it.rel) {
@@ -189,7 +190,7 @@ func (w *walk) entry(n node) error {
 		it.hollow = true
 	}
 	if n.isDir() {
-		return w.dir(it)
+		return w.dir(ctx, it)
 	}
 	w.flush()
 	w.items = append(w.items, it)

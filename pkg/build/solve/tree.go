@@ -1,6 +1,7 @@
 package solve
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -96,14 +97,14 @@ func (t *tree) keep(n *node) bool {
 
 // list gives the entries of a directory in order of their names. Sockets are
 // left out: they mean nothing without the process behind them.
-func (t *tree) list(dir string) ([]node, error) {
+func (t *tree) list(ctx context.Context, dir string) ([]node, error) {
 	t.mu.Lock()
 	nodes, ok := t.dirs[dir]
 	t.mu.Unlock()
 	if ok {
 		return nodes, nil
 	}
-	nodes, err := t.read(dir)
+	nodes, err := t.read(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ func (t *tree) list(dir string) ([]node, error) {
 	return nodes, nil
 }
 
-func (t *tree) read(dir string) ([]node, error) {
+func (t *tree) read(ctx context.Context, dir string) ([]node, error) {
 	f, err := sys.OpenBeneath(t.root, dot(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
@@ -126,6 +127,10 @@ func (t *tree) read(dir string) ([]node, error) {
 	sort.Strings(names)
 	nodes := make([]node, 0, len(names))
 	for _, name := range names {
+		// With many patterns a directory can take a while.
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		n, err := statIn(f, dir, name)
 		if err != nil {
 			return nil, err

@@ -68,7 +68,7 @@ func ignoring(t *testing.T, tr *tree, patterns ...string) *tree {
 // picked lists what sources select: "source: items".
 func picked(t *testing.T, tr *tree, c *plan.Copy) []string {
 	t.Helper()
-	picks, err := tr.selectFiles(c)
+	picks, err := tr.selectFiles(t.Context(), c)
 	if err != nil {
 		return []string{"error: " + err.Error()}
 	}
@@ -159,7 +159,7 @@ var t0 = time.Unix(1600000000, 0)
 
 func contentOf(t *testing.T, tr *tree, sources ...string) digest.Digest {
 	t.Helper()
-	picks, err := tr.selectFiles(&plan.Copy{Sources: sources})
+	picks, err := tr.selectFiles(t.Context(), &plan.Copy{Sources: sources})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestMemoSavesReading(t *testing.T) {
 	}
 	again := openTree(t, dir)
 	again.memo = c.Memo(key)
-	picks, err := again.selectFiles(&plan.Copy{Sources: []string{"a"}})
+	picks, err := again.selectFiles(t.Context(), &plan.Copy{Sources: []string{"a"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestRacedContext(t *testing.T) {
 func readAll(t *testing.T, tr *tree) {
 	t.Helper()
 	for _, src := range []string{"d", "d/g/f", "*"} {
-		picks, err := tr.selectFiles(&plan.Copy{Sources: []string{src}})
+		picks, err := tr.selectFiles(t.Context(), &plan.Copy{Sources: []string{src}})
 		if err != nil {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"strings"
 
@@ -91,6 +92,9 @@ type untar struct {
 
 // entry extracts one entry. Owners and modes are the archive's own.
 func (u *untar) entry(h *tar.Header, r io.Reader) error {
+	if err := checkHeader(h); err != nil {
+		return err
+	}
 	name := path.Clean("/" + h.Name)
 	it := itemOf(h)
 	saved := u.sink.owner
@@ -149,6 +153,21 @@ func (u *untar) extractDir(target string, it *item) error {
 		return u.sink.mkdir(target, it)
 	}
 	return u.sink.dressDir(target, it, nil)
+}
+
+// checkHeader refuses what would become something else than it says: owners of
+// which the kernel takes the lower 32 bits, or -1 for "as it is"; and the device
+// by which a snapshot marks a removed file.
+func checkHeader(h *tar.Header) error {
+	for _, id := range []int{h.Uid, h.Gid} {
+		if id < 0 || id >= math.MaxUint32 {
+			return errdefs.New(errdefs.ErrInvalid, "%s: owner %d:%d: no such number", h.Name, h.Uid, h.Gid)
+		}
+	}
+	if h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0 {
+		return errdefs.New(errdefs.ErrUnsupported, "%s: character device 0:0 cannot be made: it marks removed files", h.Name)
+	}
+	return nil
 }
 
 // itemOf makes of a header what a file in a tree would look like.
