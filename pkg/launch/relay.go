@@ -17,6 +17,8 @@ import (
 var relayTo int32 = -1
 
 // faultHandler is the Go runtime's own handler, for faults that are ours.
+//
+//lint:ignore U1000 read by the handlers in relay_*.s
 var faultHandler uintptr
 
 // sigaction is struct sigaction as the kernel has it (amd64, arm64).
