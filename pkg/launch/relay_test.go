@@ -66,7 +66,9 @@ func TestRelay(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(int(sig)), func(t *testing.T) {
 			t.Parallel()
-			helper := exec.Command(os.Args[0], "-test.run=^TestRelayHelper$")
+			// A shell that starts tests in the background has them ignore SIGINT, and
+			// so would the child that is to die of it.
+			helper := exec.Command("env", "--default-signal", os.Args[0], "-test.run=^TestRelayHelper$")
 			helper.Env = append(os.Environ(), relayHelper+"=1")
 			helper.Stderr = os.Stderr
 			out, err := helper.StdoutPipe()
