@@ -121,7 +121,7 @@ const pseudo = 1 << 31
 
 // calls is indexed by Call.
 var calls = [...]callInfo{
-	Set:     {"set", pseudo | 0, pseudo | 0, []argKind{argInt}},
+	Set:     {"set", pseudo, pseudo, []argKind{argInt}},
 	Load:    {"load", pseudo | 1, pseudo | 1, []argKind{argPtr}},
 	Store:   {"store", pseudo | 2, pseudo | 2, []argKind{argPtr, argInt}},
 	Store64: {"store64", pseudo | 3, pseudo | 3, []argKind{argPtr, argInt}},

@@ -29,7 +29,7 @@ func start(t *testing.T, p *Plan, attr Attr) *Process {
 }
 
 // finish reads all reports and reaps the process.
-func finish(t *testing.T, proc *Process) (marks []string, failure error, status int) {
+func finish(t *testing.T, proc *Process) (marks []string, status int, failure error) {
 	t.Helper()
 	for {
 		mark, err := proc.Report()
@@ -46,7 +46,7 @@ func finish(t *testing.T, proc *Process) (marks []string, failure error, status 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return marks, failure, ws.ExitStatus()
+	return marks, ws.ExitStatus(), failure
 }
 
 func write(text string) Step {
@@ -54,7 +54,7 @@ func write(text string) Step {
 }
 
 // output runs the plan and returns what it has written to descriptor 1.
-func output(t *testing.T, p *Plan) (string, error, int) {
+func output(t *testing.T, p *Plan) (string, int, error) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -67,14 +67,14 @@ func output(t *testing.T, p *Plan) (string, error, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, failure, status := finish(t, proc)
-	return string(out), failure, status
+	_, status, failure := finish(t, proc)
+	return string(out), status, failure
 }
 
 func TestStepsRunInOrder(t *testing.T) {
 	var p Plan
 	p.Add(write("a"), write("b"), write("c"))
-	out, err, status := output(t, &p)
+	out, status, err := output(t, &p)
 	if out != "abc" || err != nil || status != 0 {
 		t.Errorf("wrote %q, %v, status %d", out, err, status)
 	}
@@ -83,7 +83,7 @@ func TestStepsRunInOrder(t *testing.T) {
 func TestFailureNamesStep(t *testing.T) {
 	var p Plan
 	p.Add(write("a"), Step{Name: "open nothing", Call: Openat, Args: []Arg{Cwd, Text("/nonexistent")}}, write("b"))
-	out, err, status := output(t, &p)
+	out, status, err := output(t, &p)
 	var step *StepError
 	if !errors.As(err, &step) || step.Index != 1 || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error = %#v", err)
@@ -118,7 +118,7 @@ func TestJumps(t *testing.T) {
 			p.Add(c.build(&p, l), write("x"))
 			p.Place(l)
 			p.Add(write("y"))
-			if out, err, status := output(t, &p); out != c.want || err != nil || status != 0 {
+			if out, status, err := output(t, &p); out != c.want || err != nil || status != 0 {
 				t.Errorf("wrote %q, want %q; %v, status %d", out, c.want, err, status)
 			}
 		})
@@ -131,7 +131,7 @@ func TestUntoleratedErrnoFails(t *testing.T) {
 		Name: "open nothing", Call: Openat, Args: []Arg{Cwd, Text("/nonexistent")},
 		Allow: []Allow{{Errno: unix.EPERM}, {Errno: unix.EIO}, {Errno: unix.EBADF}, {Errno: unix.EEXIST}},
 	})
-	if _, err, _ := output(t, &p); !errors.Is(err, unix.ENOENT) {
+	if _, _, err := output(t, &p); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("error = %v, want ENOENT", err)
 	}
 }
@@ -145,7 +145,7 @@ func TestLoopEnds(t *testing.T) {
 	p.Add(write("."), Step{Name: "close", Call: Close, Args: []Arg{fd}, Allow: []Allow{{unix.EBADF, out}}, Then: again})
 	p.Place(out)
 	p.Add(write("!"))
-	if got, err, _ := output(t, &p); got != "..!" || err != nil {
+	if got, _, err := output(t, &p); got != "..!" || err != nil {
 		t.Errorf("wrote %q, %v", got, err)
 	}
 }
@@ -169,7 +169,7 @@ func TestPseudoCalls(t *testing.T) {
 		Fail("refuse", "", unix.EXDEV),
 	)
 	p.Place(bad)
-	out, err, _ := output(t, &p)
+	out, _, err := output(t, &p)
 	if out != "ok" || !errors.Is(err, unix.EXDEV) {
 		t.Errorf("wrote %q, %v; want ok and EXDEV", out, err)
 	}
@@ -184,7 +184,7 @@ func TestPointersAndExec(t *testing.T) {
 		Step{Name: "exec first", Call: Execve, Args: []Arg{Text("/nonexistent/sh"), argv, env}, Allow: noent},
 		Step{Name: "exec second", Call: Execve, Args: []Arg{Text("/bin/sh"), argv, env}},
 	)
-	if out, err, status := output(t, &p); out != "arg zero 1\n" || err != nil || status != 0 {
+	if out, status, err := output(t, &p); out != "arg zero 1\n" || err != nil || status != 0 {
 		t.Errorf("wrote %q, %v, status %d", out, err, status)
 	}
 }
@@ -231,7 +231,7 @@ func TestProgramHasOnlyItsFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(stray)
-	out, failure, _ := output(t, &p)
+	out, _, failure := output(t, &p)
 	if out != "1\n3\nPATH=/bin " || failure != nil {
 		t.Errorf("program sees %q, %v", out, failure)
 	}
@@ -249,7 +249,7 @@ func TestForkedChildGoesOnAlone(t *testing.T) {
 	p.Place(child)
 	p.Add(write("child "), Step{Name: "exit", Call: ExitGroup, Args: []Arg{Int(0)}})
 	p.Place(end)
-	if out, err, _ := output(t, &p); out != "child parent" || err != nil {
+	if out, _, err := output(t, &p); out != "child parent" || err != nil {
 		t.Errorf("wrote %q, %v", out, err)
 	}
 }
@@ -330,7 +330,7 @@ func TestFilesDoNotCoverProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer proc.Close()
-	if marks, failure, status := finish(t, proc); len(marks) != 1 || failure != nil || status != 0 {
+	if marks, status, failure := finish(t, proc); len(marks) != 1 || failure != nil || status != 0 {
 		t.Errorf("marks %q, %v, status %d", marks, failure, status)
 	}
 }

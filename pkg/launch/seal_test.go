@@ -62,7 +62,7 @@ func TestUnlinkedFallback(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer proc.Close()
-	if _, err, status := finish(t, proc); err != nil || status != 0 {
+	if _, status, err := finish(t, proc); err != nil || status != 0 {
 		t.Errorf("%v, status %d", err, status)
 	}
 	buf := make([]byte, 16)
@@ -99,7 +99,7 @@ func TestProgramIsSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Close()
-	if _, err, status := finish(t, proc); err != nil || status != 0 {
+	if _, status, err := finish(t, proc); err != nil || status != 0 {
 		t.Errorf("%v, status %d", err, status)
 	}
 }
