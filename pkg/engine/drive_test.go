@@ -216,10 +216,27 @@ func (f *fixture) killOnce(i int, mode string, victim int, after time.Duration) 
 		pids = processes(filepath.Base(f.config.Runtime), filepath.Join(f.config.RunRoot, "runtime"))
 	}
 	for _, pid := range pids {
-		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended by itself
+		f.endProcess(pid)
 	}
 	_ = cmd.Wait()
 	f.afterKill()
+}
+
+// endProcess kills a process, and waits until the kernel has taken its locks and
+// namespaces away: what is looked for later is what nobody takes away.
+func (f *fixture) endProcess(pid int) {
+	f.t.Helper()
+	p, err := sys.PidfdOpen(pid)
+	if err != nil {
+		return // it has ended by itself
+	}
+	defer p.Close()
+	if err := sys.PidfdSendSignal(p, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		f.t.Error(err)
+	}
+	if _, err := sys.PollPidfd(p, -1); err != nil {
+		f.t.Error(err)
+	}
 }
 
 // afterKill is what the next commands do, and then the search for leftovers.
