@@ -40,7 +40,7 @@ func (r *Rootfs) addLeaveChroot(p *launch.Plan) {
 	})
 	p.Add(launch.Step{
 		Name: "cut the host's root off", Call: launch.MountSetattr,
-		Why:  "the first cut reached no further than the chroot: unmounting it here must not unmount it there",
+		Why: "the first cut reached no further than the chroot: unmounting it here must not unmount it there",
 		Args: []launch.Arg{
 			launch.Cwd, launch.Text("/"), launch.Int(unix.AT_RECURSIVE),
 			launch.MountAttr(unix.MountAttr{Propagation: unix.MS_SLAVE}), launch.Int(launch.MountAttrSize),

@@ -167,8 +167,12 @@ func (c *creation) prepare() error {
 		return err
 	}
 	// Before the record names it: what the record names is ours to kill.
-	if pids, err := c.group.Procs(); err != nil || len(pids) > 0 {
-		return errors.Join(err, errdefs.New(errdefs.ErrConflict, "container's cgroup is not empty: %d process(es) found in %s", len(pids), c.group.Path()))
+	pids, err := c.group.Procs()
+	if err != nil {
+		return err
+	}
+	if len(pids) > 0 {
+		return errdefs.New(errdefs.ErrConflict, "container's cgroup is not empty: %d process(es) found in %s", len(pids), c.group.Path())
 	}
 	c.Cgroup = c.group.Path()
 	if err := c.keepConfig(); err != nil {
