@@ -78,6 +78,7 @@ func TestUnlinkedFallback(t *testing.T) {
 // TestProgramIsSmall: what a created container costs while it waits.
 func TestProgramIsSmall(t *testing.T) {
 	var p Plan
+	p.Mark("runs", "Start returns while the kernel still sets up arguments and memory")
 	p.Await(Int(0), "wait", "")
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -85,6 +86,9 @@ func TestProgramIsSmall(t *testing.T) {
 	}
 	proc := start(t, &p, Attr{Files: []*os.File{r}})
 	r.Close()
+	if mark, err := proc.Report(); mark != "runs" {
+		t.Fatalf("report %q, %v", mark, err)
+	}
 	comm, err := os.ReadFile("/proc/" + strconv.Itoa(proc.Pid) + "/cmdline")
 	if err != nil || string(comm) != "box-launch\x00" {
 		t.Errorf("cmdline %q, %v", comm, err)
