@@ -23,8 +23,10 @@ apt_sources() {
 		awk -F'|' -v suite=$suite '$1 ~ /^Debian/ && $3 ~ "^" suite { print "deb", $2, $3, $4 }' | sort -u
 }
 
-# Settings without which the host's apt would not get anything either.
+# Settings without which the host's apt would not get anything either; mirrors
+# hiccup, so each file is asked for more than once.
 apt_options() {
+	echo 'Acquire::Retries "4";'
 	apt-config dump 2>/dev/null | grep -E '^Acquire::(Check-|https?::|Retries|ForceIPv)' | grep -v ' "";$' || true
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/urfave/cli/v2"
+
+	"box/pkg/engine"
 )
 
 func (a *app) attachCommand() *cli.Command {
@@ -19,6 +21,15 @@ func (a *app) attachCommand() *cli.Command {
 }
 
 func (a *app) attach(ctx context.Context, name string, stdin bool, client clientFlags) error {
+	return a.join(ctx, name, stdin, client, func(e *engine.Engine, id string, stdio engine.Stdio) (*engine.Session, error) {
+		return e.Attach(ctx, id, stdio)
+	})
+}
+
+// join gives a container our streams by open, and stays until its end.
+func (a *app) join(ctx context.Context, name string, stdin bool, client clientFlags,
+	open func(e *engine.Engine, id string, stdio engine.Stdio) (*engine.Session, error),
+) error {
 	e, err := a.engine()
 	if err != nil {
 		return err
@@ -31,7 +42,7 @@ func (a *app) attach(ctx context.Context, name string, stdin bool, client client
 	if err != nil {
 		return err
 	}
-	session, err := e.Attach(ctx, r.ID, stdio)
+	session, err := open(e, r.ID, stdio)
 	if err != nil {
 		return err
 	}

@@ -48,21 +48,11 @@ func start(ctx context.Context, e *engine.Engine, name string) error {
 }
 
 func (a *app) startAttached(ctx context.Context, name string, stdin bool, client clientFlags) error {
-	e, err := a.engine()
-	if err != nil {
-		return err
-	}
-	r, err := e.Find(ctx, name)
-	if err != nil {
-		return err
-	}
-	stdio, err := a.stdio(stdin && r.Config.OpenStdin, r.Config.Tty, client)
-	if err != nil {
-		return err
-	}
-	_, session, err := e.Start(ctx, r.ID, stdio)
-	if err != nil {
-		return startFailure(err)
-	}
-	return wait(ctx, session, client.sigProxy && !r.Config.Tty)
+	return a.join(ctx, name, stdin, client, func(e *engine.Engine, id string, stdio engine.Stdio) (*engine.Session, error) {
+		_, session, err := e.Start(ctx, id, stdio)
+		if err != nil {
+			return nil, startFailure(err)
+		}
+		return session, nil
+	})
 }

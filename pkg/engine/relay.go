@@ -1,13 +1,11 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
-	"time"
 
+	"box/internal/tail"
 	"box/pkg/ocirt"
 )
 
@@ -18,9 +16,8 @@ import (
 type relay struct {
 	theirs []*os.File // ends for the process, closed once it has them
 	stdin  *pump
-	outs   []*os.File // reading ends
+	outs   []*tail.Reader
 	copies sync.WaitGroup
-	ending atomic.Bool
 }
 
 // newRelay makes a pipe for each stream that there is.
@@ -67,42 +64,24 @@ func (r *relay) output(to *os.File, theirs **os.File) error {
 	}
 	*theirs = in
 	r.theirs = append(r.theirs, in)
-	r.outs = append(r.outs, out)
+	rest := tail.New(out)
+	r.outs = append(r.outs, rest)
 	r.copies.Go(func() {
-		r.copy(out, to)
+		r.copy(rest, to)
 		_ = out.Close() // a process that goes on writing learns that nobody reads
 	})
 	return nil
 }
 
-// execPatience is how long the output of an ended process is listened to when
-// a child that it left behind still holds it and says nothing.
-const execPatience = 200 * time.Millisecond
-
-// copy ends at the end of the stream, when the client cannot be written to, or
-// when the process is over and its output is silent.
-func (r *relay) copy(out, to *os.File) {
+// copy ends with the output, or when the client cannot be written to.
+func (r *relay) copy(out *tail.Reader, to *os.File) {
 	buf := make([]byte, inputChunk)
-	silent := false
 	for {
 		n, err := out.Read(buf)
-		if n > 0 {
-			silent = false
-			if _, err := to.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-		switch {
-		case err == nil && !r.ending.Load():
-			continue
-		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded) && !silent:
-			// The time may have passed while the client kept us waiting.
-			silent = true
-		default:
+		if err != nil {
 			return
 		}
-		if out.SetReadDeadline(time.Now().Add(execPatience)) != nil {
+		if _, err := to.Write(buf[:n]); err != nil {
 			return
 		}
 	}
@@ -117,9 +96,8 @@ func (r *relay) finish() {
 		r.stdin.stop()
 		_ = r.stdin.to.Close() // what was not read is not wanted
 	}
-	r.ending.Store(true)
 	for _, out := range r.outs {
-		_ = out.SetReadDeadline(time.Now().Add(execPatience)) // closed: then it has ended already
+		out.End()
 	}
 	r.copies.Wait()
 }

@@ -1,12 +1,12 @@
 package monitor
 
 import (
-	"errors"
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"box/internal/tail"
 )
 
 // streams are the container's stdio as the monitor sees it.
@@ -15,8 +15,8 @@ type streams struct {
 	stdout, stderr fan
 	stdin          *os.File // writing end, or the pty master; nil without stdin
 	sources        []*os.File
+	rests          []*tail.Reader // of the sources
 	pumps          sync.WaitGroup
-	ending         atomic.Bool
 }
 
 const copyChunk = 32 << 10
@@ -24,56 +24,39 @@ const copyChunk = 32 << 10
 // copy takes what comes from r to the log and to every client, until the end.
 func (s *streams) copy(name string, r *os.File, to *fan) {
 	s.sources = append(s.sources, r)
+	rest := tail.New(r)
+	s.rests = append(s.rests, rest)
 	s.pumps.Go(func() {
 		w := s.log.stream(name)
-		s.pump(r, w, to)
+		s.pump(rest, w, to)
 		w.flush(time.Now())
 	})
 }
 
 // pump ends with the end of the stream (for a pty that is EIO), or when the
 // container is over and r is silent.
-func (s *streams) pump(r *os.File, w *logStream, to *fan) {
+func (s *streams) pump(r *tail.Reader, w *logStream, to *fan) {
 	buf := make([]byte, copyChunk)
-	silent := false
 	for {
 		n, err := r.Read(buf)
-		if n > 0 {
-			silent = false
-			w.write(buf[:n], time.Now())
-			to.write(buf[:n])
-		}
-		switch {
-		case err == nil && !s.ending.Load():
-			continue
-		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded) && !silent:
-			// The time may have passed while a client kept us waiting: the deadline
-			// is for silence, so it is given once more.
-			silent = true
-		default:
+		if err != nil {
 			return
 		}
-		if r.SetReadDeadline(time.Now().Add(drainPatience)) != nil {
-			return
-		}
+		w.write(buf[:n], time.Now())
+		to.write(buf[:n])
 	}
 }
 
-// drainPatience is how long the pipes of a dead container are listened to when
-// somebody outside still holds them open and says nothing.
-const drainPatience = 200 * time.Millisecond
-
-// drainLimit bounds it for somebody who goes on talking.
+// drainLimit bounds how long the output of an ended container is taken: somebody
+// may go on talking, or a client not listen.
 const drainLimit = 10 * time.Second
 
 // drain waits until all output of the ended container is written. Normally
 // that is at once: when a container's first process has been reaped, no
 // process of its pid namespace is left that could hold a pipe.
 func (s *streams) drain() {
-	s.ending.Store(true)
-	for _, r := range s.sources {
-		_ = r.SetReadDeadline(time.Now().Add(drainPatience)) // not in the poller: then it has ended already
+	for _, r := range s.rests {
+		r.End()
 	}
 	done := make(chan struct{})
 	go func() {
