@@ -7,9 +7,9 @@
 // compared with the host's before sysctls are allowed in it (CVE-2022-0532).
 //
 // The flow: Load reads the file once; the decoder (scan.go, decoders.go)
-// understands exactly the fields of specs.Spec; the table in fields.go says of
-// each whether it is carried out; Validate walks that table and then the value
-// checks.
+// understands exactly the fields of specs.Spec; docs/spec.md says of each what
+// becomes of it, and fields.go lists those that are refused; Validate walks that
+// list and then the value checks.
 //
 // Why a decoder of its own: the first encoding/json decode of specs.Spec in a
 // process takes about 600 µs, nearly all of it building reflection plans for

@@ -8,51 +8,9 @@ import (
 	"box/internal/errdefs"
 )
 
-// The two tables below say of every field of the configuration whether
-// box-runtime carries it out. They are data, so that a test can hold them against
-// specs.Spec: a field that a new release of the specification adds is in neither
-// and fails that test.
-
-// carried are the fields that are carried out, by section. Elements of arrays and
-// maps have no mark of their own.
-var carried = []struct{ section, fields string }{
-	{"", "ociVersion hostname domainname annotations"},
-	{"process", "terminal args env cwd noNewPrivileges oomScoreAdj"},
-	{"process.consoleSize", "height width"},
-	{"process.user", "uid gid umask additionalGids"},
-	{"process.capabilities", "bounding effective inheritable permitted ambient"},
-	{"process.rlimits", "type hard soft"},
-	{"root", "path readonly"},
-	{"mounts", "destination type source options"},
-	{"hooks.prestart", "path args env timeout"},
-	{"hooks.createRuntime", "path args env timeout"},
-	{"hooks.createContainer", "path args env timeout"},
-	{"hooks.startContainer", "path args env timeout"},
-	{"hooks.poststart", "path args env timeout"},
-	{"hooks.poststop", "path args env timeout"},
-	{"linux", "sysctl cgroupsPath rootfsPropagation maskedPaths readonlyPaths"},
-	{"linux.uidMappings", "containerID hostID size"},
-	{"linux.gidMappings", "containerID hostID size"},
-	{"linux.namespaces", "type path"},
-	{"linux.timeOffsets", "secs nanosecs"},
-	{"linux.devices", "path type major minor fileMode uid gid"},
-	{"linux.seccomp", "defaultAction defaultErrnoRet architectures flags"},
-	{"linux.seccomp.syscalls", "names action errnoRet"},
-	{"linux.seccomp.syscalls.args", "index value valueTwo op"},
-	{"linux.resources", "unified"},
-	{"linux.resources.devices", "allow type major minor access"},
-	{"linux.resources.memory", "limit reservation swap checkBeforeUpdate"},
-	{"linux.resources.cpu", "shares quota burst period cpus mems idle"},
-	{"linux.resources.pids", "limit"},
-	{"linux.resources.blockIO", "weight"},
-	{"linux.resources.blockIO.weightDevice", "major minor weight"},
-	{"linux.resources.blockIO.throttleReadBpsDevice", "major minor rate"},
-	{"linux.resources.blockIO.throttleWriteBpsDevice", "major minor rate"},
-	{"linux.resources.blockIO.throttleReadIOPSDevice", "major minor rate"},
-	{"linux.resources.blockIO.throttleWriteIOPSDevice", "major minor rate"},
-	{"linux.resources.hugepageLimits", "pageSize limit"},
-	{"linux.resources.rdma", "hcaHandles hcaObjects"},
-}
+// docs/spec.md says of every field of the configuration what becomes of it; a test
+// holds it against specs.Spec and against the table below. A field that a new release
+// of the specification adds is in neither and fails that test.
 
 const (
 	notYet     = "not supported yet"

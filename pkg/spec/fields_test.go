@@ -3,7 +3,6 @@ package spec
 import (
 	"errors"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
@@ -11,17 +10,6 @@ import (
 
 	"box/internal/errdefs"
 )
-
-// carriedPaths expands the table of what is carried out.
-func carriedPaths() []string {
-	var paths []string
-	for _, s := range carried {
-		for f := range strings.FieldsSeq(s.fields) {
-			paths = append(paths, strings.TrimPrefix(s.section+"."+f, "."))
-		}
-	}
-	return paths
-}
 
 // isRefused tells whether a path, or what it is part of, is refused.
 func isRefused(path string) bool {
@@ -52,31 +40,6 @@ func leaves(t reflect.Type, path string) []string {
 		list = append(list, leaves(f.Type, name)...)
 	}
 	return list
-}
-
-// TestEveryFieldIsDecided holds the tables against the specification's types: each
-// field is carried out or refused, and none is both or gone.
-func TestEveryFieldIsDecided(t *testing.T) {
-	all := leaves(reflect.TypeFor[specs.Spec](), "")
-	done := carriedPaths()
-	for _, path := range all {
-		if slices.Contains(done, path) == isRefused(path) {
-			t.Errorf("%s: carried out %v, refused %v", path, slices.Contains(done, path), isRefused(path))
-		}
-	}
-	for _, path := range done {
-		if !slices.Contains(all, path) {
-			t.Errorf("%s is no field of the specification", path)
-		}
-	}
-	for _, r := range refused {
-		if !slices.ContainsFunc(all, func(p string) bool { return p == r.path || strings.HasPrefix(p, r.path+".") }) {
-			t.Errorf("%s is no field of the specification", r.path)
-		}
-	}
-	if len(all) < 200 {
-		t.Errorf("only %d fields found", len(all))
-	}
 }
 
 // set gives the field at path a value that means something, making what leads to
