@@ -306,7 +306,7 @@ func TestReadRecordOfHalfAMessage(t *testing.T) {
 		t.Errorf("half: %v, want an error that is not the end", err)
 	}
 	r, err := ReadRecord(strings.NewReader("\x02\x00\x00\x00\x01\x00\x00\x00"))
-	if err != nil || r != (Record{2, unix.EPERM}) {
+	if err != nil || r != (Record{Step: 2, Errno: unix.EPERM}) {
 		t.Errorf("record = %+v, %v", r, err)
 	}
 }
@@ -355,4 +355,20 @@ func TestStartRefusesTakenReportDescriptor(t *testing.T) {
 	if _, err := prog.Start(Attr{Files: []*os.File{nil, nil, nil, os.Stdin}}); err == nil || !strings.Contains(err.Error(), "descriptor 3") {
 		t.Errorf("error = %v", err)
 	}
+}
+
+func TestMarkCarriesAValue(t *testing.T) {
+	var p Plan
+	value := p.Slot("value")
+	p.Add(Step{Name: "make a value", Call: Set, Args: []Arg{Int(0x12345)}, Into: value})
+	p.MarkValue("here it is", "", value)
+	p.Mark("and none", "")
+	proc := start(t, &p, Attr{})
+	if mark, got, err := proc.ReportValue(); mark != "here it is" || got != 0x12345 || err != nil {
+		t.Errorf("report = %q, %#x, %v", mark, got, err)
+	}
+	if mark, got, err := proc.ReportValue(); mark != "and none" || got != 0 || err != nil {
+		t.Errorf("report = %q, %#x, %v", mark, got, err)
+	}
+	finish(t, proc)
 }

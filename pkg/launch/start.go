@@ -158,7 +158,13 @@ type Record struct {
 	// been reached (Plan.Mark).
 	Step  int
 	Errno unix.Errno
+	// Value is what a mark carries (Plan.MarkValue); 0 for all others.
+	Value uint32
 }
+
+// hasValue is the bit of a record's step that tells a mark with a value, which stands
+// in the place of the errno. Steps are numbered far below it.
+const hasValue = 1 << 31
 
 // RecordSize is the length of a report in bytes: less than PIPE_BUF, so that reports
 // are never torn.
@@ -174,20 +180,29 @@ func ReadRecord(r io.Reader) (Record, error) {
 		}
 		return Record{}, fmt.Errorf("read report of launch program: %w", err)
 	}
-	return Record{
-		Step:  int(binary.LittleEndian.Uint32(b[:])),
-		Errno: unix.Errno(binary.LittleEndian.Uint32(b[4:])),
-	}, nil
+	step, second := binary.LittleEndian.Uint32(b[:]), binary.LittleEndian.Uint32(b[4:])
+	if step&hasValue != 0 {
+		return Record{Step: int(step &^ hasValue), Value: second}, nil
+	}
+	return Record{Step: int(step), Errno: unix.Errno(second)}, nil
 }
 
 // Report waits for the program's next report: the name of the mark it has reached,
 // a *StepError, or io.EOF, after which there are no more.
 func (p *Process) Report() (mark string, err error) {
+	mark, _, err = p.ReportValue()
+	return mark, err
+}
+
+// ReportValue is Report for marks that carry a value (Plan.MarkValue); it is 0 with all
+// others.
+func (p *Process) ReportValue() (mark string, value uint32, err error) {
 	r, err := ReadRecord(p.report)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	return p.plan.Resolve(r)
+	mark, err = p.plan.Resolve(r)
+	return mark, r.Value, err
 }
 
 // Resolve turns a record into the name of the mark or the *StepError it stands for.

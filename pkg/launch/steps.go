@@ -26,6 +26,19 @@ func (p *Plan) Mark(name, why string) {
 	p.Add(Step{Name: name, Why: why, Call: Write, Args: []Arg{Report, record, Int(RecordSize)}})
 }
 
+// MarkValue adds a report like Mark's that also carries the low 32 bits of a slot:
+// Process.ReportValue returns them. It is for numbers that only the program knows, such
+// as that of a descriptor that the parent is to fetch with pidfd_getfd(2).
+func (p *Plan) MarkValue(name, why string, value Slot) {
+	b := make([]byte, RecordSize)
+	record := Bytes(b, func() string { return "{mark, $" + p.slotName(value) + "}" })
+	p.Add(Step{
+		Name: name, Why: "the value is known only now", Call: Store, Args: []Arg{record.At(4), value},
+	})
+	binary.LittleEndian.PutUint32(b, uint32(len(p.steps))|hasValue)
+	p.Add(Step{Name: name, Why: why, Call: Write, Args: []Arg{Report, record, Int(RecordSize)}})
+}
+
 // Await adds a wait for one byte from descriptor fd, which the other side writes to
 // let the program go on. End of file (the other side is dead) is a failure with
 // ECANCELED. It uses read(2) only.

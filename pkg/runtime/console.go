@@ -125,7 +125,7 @@ func (c *console) close() {
 // sendFile connects to a unix socket and sends a descriptor over it, with a name as
 // the message: the protocol of --pidfd-socket.
 func sendFile(socket, name string, f *os.File) error {
-	conn, err := terminal.Dial(socket)
+	conn, err := sys.DialUnix(socket)
 	if err != nil {
 		return err
 	}

@@ -237,8 +237,14 @@ func (c *creation) release() error {
 			return err
 		}
 	}
-	if _, err := c.permit.WriteString(word); err != nil && !errors.Is(err, unix.EPIPE) {
-		return fmt.Errorf("let the launch program go on: %w", err)
+	if err := permitted(c.permit); err != nil {
+		return err
+	}
+	if listens(c.FilterFlags) {
+		err := newAgent(c.spec.Linux.Seccomp, &c.State, specs.StateCreating).introduce(c.proc, c.permit)
+		if err != nil {
+			return c.failure(err)
+		}
 	}
 	if err := c.expect(markReady); err != nil {
 		return err
@@ -251,14 +257,20 @@ func (c *creation) release() error {
 func (c *creation) expect(mark string) error {
 	got, err := c.proc.Report()
 	switch {
-	case errors.Is(err, io.EOF):
-		return errdefs.New(errdefs.ErrUnavailable, "launch program of container %s was killed%s", c.ID, c.outOfMemory())
 	case err != nil:
-		return c.built.explain(err)
+		return c.failure(err)
 	case got != mark:
 		return fmt.Errorf("launch program of container %s: reached %q before %q", c.ID, got, mark)
 	}
 	return nil
+}
+
+// failure puts into words what a report of the program says.
+func (c *creation) failure(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errdefs.New(errdefs.ErrUnavailable, "launch program of container %s was killed%s", c.ID, c.outOfMemory())
+	}
+	return c.built.explain(err)
 }
 
 // announce tells the caller where the process is.

@@ -229,7 +229,7 @@ func (j *joining) assemble(r *Runtime) error {
 	if p.filter, err = j.filter(); err != nil {
 		return err
 	}
-	p.flags = j.FilterFlags
+	p.flags, p.permit = j.FilterFlags, j.fds.permit
 	p.userns = j.Join&unix.CLONE_NEWUSER != 0
 	b := newAssembly(j.fds.report)
 	b.begin()
@@ -284,8 +284,13 @@ func (j *joining) release() error {
 			return err
 		}
 	}
-	if _, err := j.permit.WriteString(word); err != nil && !errors.Is(err, unix.EPIPE) {
-		return fmt.Errorf("let the launch program go on: %w", err)
+	if err := permitted(j.permit); err != nil {
+		return err
+	}
+	if listens(j.FilterFlags) {
+		if err := j.introduce(); err != nil {
+			return j.built.explain(err)
+		}
 	}
 	switch mark, err := j.proc.Report(); {
 	case errors.Is(err, io.EOF): // executed, or killed: its exit code will tell
@@ -300,6 +305,15 @@ func (j *joining) release() error {
 		}
 	}
 	return writePidFile(j.opts.PidFile, j.proc.Pid)
+}
+
+// introduce brings the listener of the process's own filter to the agent.
+func (j *joining) introduce() error {
+	config, err := j.config()
+	if err != nil {
+		return err
+	}
+	return newAgent(config.Linux.Seccomp, &j.State, specs.StateRunning).introduce(j.proc, j.permit)
 }
 
 func (j *joining) foreground() (int, error) {

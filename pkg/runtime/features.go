@@ -5,12 +5,15 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
+
+	"box/pkg/seccomp"
 )
 
 // Features says what this runtime carries out, in the form of the OCI runtime
 // spec's features document. What is not listed is refused, by name.
 func Features(version string) *features.Features {
 	yes, no := new(true), new(false)
+	knownFlags, supportedFlags := seccomp.KnownFlags()
 	return &features.Features{
 		OCIVersionMin: "1.0.0",
 		OCIVersionMax: specs.Version,
@@ -24,7 +27,7 @@ func Features(version string) *features.Features {
 			Cgroup:       &features.Cgroup{V1: no, V2: yes, Systemd: no, SystemdUser: no, Rdma: yes},
 			Seccomp: &features.Seccomp{
 				Enabled: yes, Actions: seccompActions, Operators: seccompOperators, Archs: seccompArchs,
-				KnownFlags: seccompFlags, SupportedFlags: seccompFlags,
+				KnownFlags: knownFlags, SupportedFlags: supportedFlags,
 			},
 			Apparmor: &features.Apparmor{Enabled: no},
 			Selinux:  &features.Selinux{Enabled: no},
@@ -55,11 +58,10 @@ var (
 
 	seccompActions = []string{
 		"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-		"SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
+		"SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
 	}
 	seccompOperators = []string{
 		"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
 	}
 	seccompArchs = []string{"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"}
-	seccompFlags = []string{"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"}
 )

@@ -162,6 +162,9 @@ func (c *container) commandRunner(r *Runtime) runner {
 			return nil, err
 		}
 		defer pidfd.Close()
+		if listens(p.flags) {
+			p.agent = newAgent(config.Linux.Seccomp, &c.State, specs.StateCreated)
+		}
 		return c.runInside(ctx, pidfd, h, stdin, p)
 	}
 }
@@ -179,12 +182,29 @@ func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook
 	}
 	defer out.Close()
 	fds := &descriptors{files: []*os.File{in, out, out, nil}, free: firstPreserved, report: firstPreserved}
-	b := hookPlan(h, fds, fds.give(pidfd), c.Join, p)
+	target := fds.give(pidfd)
+	var permit *os.File
+	if p != nil && p.agent != nil {
+		if permit, err = fds.openPermit(); err != nil {
+			return nil, err
+		}
+		defer permit.Close()
+		p.permit = fds.permit
+	}
+	b := hookPlan(h, fds, target, c.Join, p)
 	proc, err := c.startInside(b, fds, pidfd)
+	fds.started()
 	if err != nil {
 		return nil, err
 	}
 	defer proc.Close()
+	if permit != nil {
+		if err := p.agent.introduce(proc, permit); err != nil {
+			_ = proc.Kill()
+			_, _ = proc.Wait()
+			return nil, b.explain(err)
+		}
+	}
 	err = waitHook(ctx, proc, b)
 	return tail(out, hookOutputLimit), err
 }

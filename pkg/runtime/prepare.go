@@ -68,7 +68,7 @@ func (c *creation) blueprint() (*blueprint, error) {
 
 // dress adds to the process what the options decide.
 func (c *creation) dress(p *process) {
-	p.firstFree = c.fds.free
+	p.firstFree, p.permit = c.fds.free, c.fds.permit
 	if c.opts.NoNewKeyring {
 		p.keyring = ""
 	}
@@ -106,6 +106,9 @@ func design(r *Runtime, id string, s *specs.Spec, set *namespaces.Set, look root
 	proc.userns = set.Creates(specs.UserNamespace)
 	if proc.filter, proc.flags, err = compileFilter(s.Linux.Seccomp); err != nil {
 		return nil, err
+	}
+	if proc.filter != nil {
+		r.debugf("seccomp filter flags: %d", proc.flags)
 	}
 	return &blueprint{
 		spec: s, set: set, root: root, proc: proc, env: env,
@@ -183,7 +186,7 @@ func (bp *blueprint) lay() {
 	for range bp.set.Joins {
 		bp.joins = append(bp.joins, bp.fds.give(nil))
 	}
-	bp.proc.firstFree = bp.fds.free
+	bp.proc.firstFree, bp.proc.permit = bp.fds.free, bp.fds.permit
 	bp.wait = true
 }
 

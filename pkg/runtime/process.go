@@ -25,6 +25,8 @@ type process struct {
 	userns    bool              // ids are those of a user namespace
 	filter    []unix.SockFilter // seccomp; nil for none
 	flags     uint              // of the filter
+	agent     *agent            // answers the calls that the filter leaves open; nil for none
+	permit    int               // descriptor at which the program waits for the parent
 	caps      capabilities
 	lastCap   int   // highest capability number of this kernel
 	nulls     []int // standard streams that are the host's /dev/null
@@ -178,11 +180,18 @@ func (b *assembly) loadFilter(p *process, why string) {
 	binary.NativeEndian.PutUint16(header, uint16(n))
 	program := launch.Bytes(header, func() string { return fmt.Sprintf("{len=%d, filter=%v}", n, filter) })
 	program.Point(8, filter)
-	b.add(launch.Step{
+	load := launch.Step{
 		Name: "load the seccomp filter", Call: launch.Seccomp,
 		Args: []launch.Arg{launch.Int(unix.SECCOMP_SET_MODE_FILTER), launch.Int(p.flags), program},
 		Why:  why,
-	})
+	}
+	if !listens(p.flags) {
+		b.add(load)
+		return
+	}
+	load.Into = b.plan.Slot("listener")
+	b.add(load)
+	b.tellListener(p, load.Into)
 }
 
 func (b *assembly) dropBounding(p *process) {

@@ -1,8 +1,6 @@
 package seccomp
 
 import (
-	"slices"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -47,8 +45,8 @@ type condition struct {
 
 // newPolicy resolves a profile for a program of architecture own.
 func newPolicy(p *specs.LinuxSeccomp, own *arch) (*policy, error) {
-	if p.ListenerPath != "" || p.ListenerMetadata != "" {
-		return nil, errdefs.New(errdefs.ErrUnsupported, "linux.seccomp.listenerPath: seccomp notifications are not supported yet")
+	if err := checkListener(p); err != nil {
+		return nil, err
 	}
 	if _, err := Flags(p); err != nil {
 		return nil, err
@@ -200,8 +198,6 @@ func actionValue(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 		return unix.SECCOMP_RET_ERRNO | number, nil
 	case specs.ActTrace:
 		return unix.SECCOMP_RET_TRACE | number, nil
-	case specs.ActNotify:
-		return 0, errdefs.New(errdefs.ErrUnsupported, "action %s is not supported yet", a)
 	}
 	value, ok := plainAction(a)
 	if !ok {
@@ -226,38 +222,10 @@ func plainAction(a specs.LinuxSeccompAction) (value uint32, known bool) {
 		return unix.SECCOMP_RET_KILL_THREAD, true
 	case specs.ActKillProcess:
 		return unix.SECCOMP_RET_KILL_PROCESS, true
+	case specs.ActNotify:
+		return unix.SECCOMP_RET_USER_NOTIF, true
 	}
 	return 0, false
-}
-
-type flagValue struct {
-	name  specs.LinuxSeccompFlag
-	value uintptr
-}
-
-// flagValues are the flags of seccomp(2) that a profile may name. TSYNC changes
-// nothing: the filter is loaded by a process with one thread.
-var flagValues = []flagValue{
-	{"SECCOMP_FILTER_FLAG_TSYNC", unix.SECCOMP_FILTER_FLAG_TSYNC},
-	{specs.LinuxSeccompFlagLog, unix.SECCOMP_FILTER_FLAG_LOG},
-	{specs.LinuxSeccompFlagSpecAllow, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW},
-}
-
-// Flags returns the flags for seccomp(SECCOMP_SET_MODE_FILTER). Without any in
-// the profile it is 0.
-func Flags(p *specs.LinuxSeccomp) (uintptr, error) {
-	var flags uintptr
-	for i, name := range p.Flags {
-		if name == specs.LinuxSeccompFlagWaitKillableRecv {
-			return 0, errdefs.New(errdefs.ErrUnsupported, "linux.seccomp.flags[%d]: %s is not supported yet: it concerns notifications", i, name)
-		}
-		at := slices.IndexFunc(flagValues, func(f flagValue) bool { return f.name == name })
-		if at < 0 {
-			return 0, errdefs.New(errdefs.ErrInvalid, "linux.seccomp.flags[%d]: unknown flag %q", i, name)
-		}
-		flags |= flagValues[at].value
-	}
-	return flags, nil
 }
 
 // multiplexers are the calls through which 32-bit x86 reaches others, by the

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -430,8 +431,12 @@ func TestRefused(t *testing.T) {
 		{"default errno", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, DefaultErrnoRet: number(1)}, errdefs.ErrInvalid, "linux.seccomp.defaultAction: action SCMP_ACT_ALLOW takes no errno"},
 		{"architecture", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Architectures: []specs.Arch{"amd64"}}, errdefs.ErrInvalid, `linux.seccomp.architectures[0]: unknown architecture "amd64"`},
 		{"flag", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{"X"}}, errdefs.ErrInvalid, `linux.seccomp.flags[0]: unknown flag "X"`},
-		{"listener", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x"}, errdefs.ErrUnsupported, "linux.seccomp.listenerPath: seccomp notifications are not supported yet"},
-		{"notify", call(specs.LinuxSyscall{Names: read, Action: specs.ActNotify}), errdefs.ErrUnsupported, "linux.seccomp.syscalls[0]: action SCMP_ACT_NOTIFY is not supported yet"},
+		{"metadata alone", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerMetadata: "x"}, errdefs.ErrInvalid, "linux.seccomp.listenerMetadata: set without listenerPath"},
+		{"no listener", call(specs.LinuxSyscall{Names: read, Action: specs.ActNotify}), errdefs.ErrInvalid, "linux.seccomp.listenerPath: missing with SCMP_ACT_NOTIFY: seccomp listenerPath is not set"},
+		{"notify write", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{{Names: []string{"read", "write"}, Action: specs.ActNotify}}}, errdefs.ErrInvalid, "linux.seccomp.syscalls[0]: SCMP_ACT_NOTIFY cannot be used for the write syscall"},
+		{"notify all", &specs.LinuxSeccomp{DefaultAction: specs.ActNotify, ListenerPath: "/x"}, errdefs.ErrInvalid, "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action"},
+		{"killable without listener", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagWaitKillableRecv}}, errdefs.ErrInvalid, "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is for profiles with SCMP_ACT_NOTIFY"},
+		{"notify with errno", &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{{Names: read, Action: specs.ActNotify, ErrnoRet: number(1)}}}, errdefs.ErrInvalid, "linux.seccomp.syscalls[0]: action SCMP_ACT_NOTIFY takes no errno"},
 		{"no names", call(specs.LinuxSyscall{Action: specs.ActErrno}), errdefs.ErrInvalid, "linux.seccomp.syscalls[0]: names is empty"},
 		{"errno", call(specs.LinuxSyscall{Names: read, Action: specs.ActErrno, ErrnoRet: number(4096)}), errdefs.ErrInvalid, "linux.seccomp.syscalls[0]: errno 4096 is larger than 4095"},
 		{"index", call(specs.LinuxSyscall{Names: read, Action: specs.ActErrno, Args: []specs.LinuxSeccompArg{{Index: 6, Op: specs.OpEqualTo}}}), errdefs.ErrInvalid, "linux.seccomp.syscalls[0]: args[0]: index 6 is larger than 5"},
@@ -443,6 +448,41 @@ func TestRefused(t *testing.T) {
 				t.Errorf("have %v (class %v: %v), want %s", err, c.class, errors.Is(err, c.class), c.text)
 			}
 		})
+	}
+}
+
+// TestFlags pins the numbers that the kernel is given.
+func TestFlags(t *testing.T) {
+	notify := specs.LinuxSeccomp{ListenerPath: "/x", Syscalls: []specs.LinuxSyscall{{Names: []string{"mkdir"}, Action: specs.ActNotify}}}
+	for name, c := range map[string]struct {
+		profile specs.LinuxSeccomp
+		flags   []specs.LinuxSeccompFlag
+		want    uintptr
+	}{
+		"not set":                    {specs.LinuxSeccomp{}, nil, 4},
+		"empty":                      {specs.LinuxSeccomp{}, []specs.LinuxSeccompFlag{}, 0},
+		"tsync":                      {specs.LinuxSeccomp{}, []specs.LinuxSeccompFlag{"SECCOMP_FILTER_FLAG_TSYNC"}, 0},
+		"both":                       {specs.LinuxSeccomp{}, []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog, specs.LinuxSeccompFlagSpecAllow}, 6},
+		"listener":                   {notify, []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagWaitKillableRecv}, 40},
+		"tsync excludes no listener": {notify, []specs.LinuxSeccompFlag{"SECCOMP_FILTER_FLAG_TSYNC"}, 8},
+	} {
+		c.profile.Flags = c.flags
+		if have, err := Flags(&c.profile); err != nil || have != c.want {
+			t.Errorf("%s: have %d, %v, want %d", name, have, err, c.want)
+		}
+	}
+}
+
+// TestKnownFlags asks the kernel, and asks it for a flag that no kernel has.
+func TestKnownFlags(t *testing.T) {
+	known, supported := KnownFlags()
+	for _, f := range []string{"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"} {
+		if !slices.Contains(known, f) || !slices.Contains(supported, f) {
+			t.Errorf("%s is not among %v, %v", f, known, supported)
+		}
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 1<<30, 0); errno != unix.EINVAL {
+		t.Errorf("an unknown flag gives %v, want EINVAL", errno)
 	}
 }
 

@@ -13,10 +13,9 @@ import (
 // of the specification adds is in neither and fails that test.
 
 const (
-	notYet     = "not supported yet"
-	otherOS    = "not supported: box-runtime runs Linux containers"
-	v1Only     = "not supported: control groups of version 2 have no such setting"
-	noListener = "not supported yet: seccomp notifications need an agent"
+	notYet  = "not supported yet"
+	otherOS = "not supported: box-runtime runs Linux containers"
+	v1Only  = "not supported: control groups of version 2 have no such setting"
 )
 
 // refused are the fields that are not carried out, each with the reason and the
@@ -56,8 +55,6 @@ var refused = []struct {
 	{"linux.resources.network.classID", v1Only, func(s *specs.Spec) bool { return positive(networkOf(s).ClassID) }},
 	{"linux.resources.network.priorities", v1Only, func(s *specs.Spec) bool { return len(networkOf(s).Priorities) > 0 }},
 	{"linux.netDevices", notYet, func(s *specs.Spec) bool { return len(linuxOf(s).NetDevices) > 0 }},
-	{"linux.seccomp.listenerPath", noListener, func(s *specs.Spec) bool { return seccompOf(s).ListenerPath != "" }},
-	{"linux.seccomp.listenerMetadata", noListener, func(s *specs.Spec) bool { return seccompOf(s).ListenerMetadata != "" }},
 	{"linux.mountLabel", notYet, func(s *specs.Spec) bool { return linuxOf(s).MountLabel != "" }},
 	{"linux.intelRdt", notYet, func(s *specs.Spec) bool { return linuxOf(s).IntelRdt != nil }},
 	{"linux.memoryPolicy", notYet, func(s *specs.Spec) bool { return linuxOf(s).MemoryPolicy != nil }},
@@ -95,8 +92,6 @@ func deviceLeafWeight(s *specs.Spec) bool {
 func processOf(s *specs.Spec) *specs.Process { return orEmpty(s.Process) }
 
 func linuxOf(s *specs.Spec) *specs.Linux { return orEmpty(s.Linux) }
-
-func seccompOf(s *specs.Spec) *specs.LinuxSeccomp { return orEmpty(linuxOf(s).Seccomp) }
 
 func resourcesOf(s *specs.Spec) *specs.LinuxResources { return orEmpty(linuxOf(s).Resources) }
 

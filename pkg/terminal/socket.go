@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"box/internal/sys"
 )
 
 // Listener is a console socket that waits for a runtime to connect. (Package net
@@ -68,14 +70,9 @@ func (l *Listener) Close() error {
 // Dial connects to the console socket at path: the runtime's side, whose descriptor
 // the program gets.
 func Dial(path string) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	f, err := sys.DialUnix(path)
 	if err != nil {
-		return nil, fmt.Errorf("create console socket: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), path)
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("connect to console socket %s: %w", path, err)
+		return nil, fmt.Errorf("console socket: %w", err)
 	}
 	return f, nil
 }
