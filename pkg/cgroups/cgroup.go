@@ -1,53 +1,97 @@
 package cgroups
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/cgroups/kernfs"
+	"box/pkg/cgroups/legacy"
 )
 
-// Cgroup is a group of the unified hierarchy, whether it exists or not.
+// Cgroup is the group of a container, whether it exists or not: a directory of the
+// unified hierarchy, and one in each v1 hierarchy where the host has such.
 type Cgroup struct {
-	root string // mount point of the hierarchy
-	path string // below it, absolute and clean, never "/"
+	root   string // mount point of the unified hierarchy, "" if the host has none
+	path   string // below it, absolute and clean, never "/"
+	legacy *legacy.Group
+}
+
+// Options choose the driver of a group.
+type Options struct {
+	Systemd  bool // systemd makes the group: --systemd-cgroup
+	Rootless bool // what cannot be had is done without, if nobody asked for it
 }
 
 // Resolve returns the group for a container: the one that linux.cgroupsPath
 // names, or one named after its id.
-func Resolve(cgroupsPath, id string) (*Cgroup, error) {
-	root, err := Root()
-	if err != nil {
-		return nil, err
+func Resolve(cgroupsPath, id string, o Options) (*Cgroup, error) {
+	if o.Systemd {
+		return nil, errdefs.New(errdefs.ErrUnsupported, "--systemd-cgroup: not supported yet")
 	}
-	own := "/"
-	if !path.IsAbs(cgroupsPath) {
-		if own, err = ownGroup(); err != nil {
+	root, own := unifiedRoot(), "/"
+	if !path.IsAbs(cgroupsPath) && root != "" {
+		data, err := kernfs.Read("/proc/self/cgroup")
+		if err != nil {
 			return nil, err
 		}
+		own, _ = unifiedPath(data)
 	}
-	p, err := resolve(cgroupsPath, id, own)
-	if err != nil {
+	c := &Cgroup{root: root}
+	var err error
+	if c.path, err = resolve(cgroupsPath, id, own); err != nil {
 		return nil, err
 	}
-	return &Cgroup{root, p}, nil
+	return c, c.findLegacy(cmp.Or(cgroupsPath, id))
 }
 
-// Open returns the group with the given Path.
-func Open(p string) (*Cgroup, error) {
-	if !path.IsAbs(p) {
-		return nil, errdefs.New(errdefs.ErrInvalid, "open cgroup %q: not an absolute path", p)
+// findLegacy looks for v1 hierarchies, where the unified one leaves room for them.
+func (c *Cgroup) findLegacy(p string) error {
+	if c.root == pure {
+		return nil
 	}
-	return Resolve(p, "")
+	var err error
+	if c.legacy, err = legacy.Find(p); err == nil && c.root == "" && c.legacy == nil {
+		err = noHierarchy("neither cgroup v2 nor v1 is mounted")
+	}
+	return err
+}
+
+// Location is what to remember of a group to find it again, in JSON. The zero
+// Location is that of no group.
+type Location struct {
+	// Path is the path of the group below the root of the unified hierarchy, as
+	// in /proc/PID/cgroup, and of those v1 hierarchies that Legacy does not name.
+	Path string `json:"path,omitempty"`
+	// Legacy has the paths in other v1 hierarchies, by their names.
+	Legacy map[string]string `json:"legacy,omitempty"`
+}
+
+// Location returns what Open takes.
+func (c *Cgroup) Location() Location {
+	return Location{Path: c.path, Legacy: c.legacy.Differing(c.path)}
+}
+
+// At returns the group with one absolute path in all hierarchies.
+func At(p string) (*Cgroup, error) { return Open(Location{Path: p}) }
+
+// Open returns the group at a location.
+func Open(l Location) (*Cgroup, error) {
+	if !path.IsAbs(l.Path) {
+		return nil, errdefs.New(errdefs.ErrInvalid, "open cgroup %q: not an absolute path", l.Path)
+	}
+	c, err := Resolve(l.Path, "", Options{})
+	if err == nil {
+		err = c.legacy.Move(l.Legacy)
+	}
+	return c, err
 }
 
 // Path is the path of the group below the root of the hierarchy, as in
@@ -65,19 +109,27 @@ var baseline = []string{"cpu", "io", "memory", "pids"}
 // not frozen: two containers in one group could not be told apart when they are
 // killed, and a process cloned into a frozen group never runs.
 func (c *Cgroup) Create() error {
-	err := os.Mkdir(c.Dir(), 0o755)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = os.MkdirAll(c.Dir(), 0o755)
+	if c.root != "" {
+		if err := c.createUnified(); err != nil {
+			return fmt.Errorf("create cgroup %s: %w", c.path, err)
+		}
 	}
+	if c.legacy != nil {
+		return c.legacy.Create()
+	}
+	return nil
+}
+
+func (c *Cgroup) createUnified() error {
+	err := kernfs.Make(c.Dir())
 	if errors.Is(err, fs.ErrExist) {
 		err = c.checkUnused()
 	}
-	if err != nil {
-		return fmt.Errorf("create cgroup %s: %w", c.path, err)
+	if err == nil {
+		// No limit asked for them yet: what cannot be had is missed in Apply.
+		_, _ = c.enable(baseline)
 	}
-	// No limit asked for them yet: what cannot be had is missed in Apply.
-	_, _ = c.enable(baseline)
-	return nil
+	return err
 }
 
 // checkUnused looks at a group that was there before. The texts are runc's,
@@ -100,7 +152,7 @@ func (c *Cgroup) checkUnused() error {
 
 // Exists tells whether the group is there.
 func (c *Cgroup) Exists() bool {
-	return unix.Access(c.Dir(), unix.F_OK) == nil
+	return c.root != "" && unix.Access(c.Dir(), unix.F_OK) == nil || c.legacy.Exists()
 }
 
 // File opens the directory of the group, for clone3(CLONE_INTO_CGROUP).
@@ -115,47 +167,14 @@ func (c *Cgroup) File() (*os.File, error) {
 // Procs returns the processes in the group and in the groups below it, in
 // ascending order. A group that does not exist has none.
 func (c *Cgroup) Procs() ([]int, error) {
-	var pids []int
-	err := filepath.WalkDir(c.Dir(), func(dir string, e fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // removed while we walk
-			return nil
-		case err != nil:
-			return err
-		case !e.IsDir():
-			return nil
-		}
-		pids, err = appendProcs(pids, filepath.Join(dir, "cgroup.procs"))
-		return err
-	})
-	slices.Sort(pids)
-	return slices.Compact(pids), err
-}
-
-// appendProcs reads one cgroup.procs.
-func appendProcs(pids []int, file string) ([]int, error) {
-	data, err := readFile(file)
-	if gone(err) || errors.Is(err, unix.EOPNOTSUPP) {
-		// Threaded groups do not list processes; those of their threads are
-		// listed above them.
-		return pids, nil
+	if c.legacy == nil {
+		return kernfs.Procs(c.Dir())
 	}
-	for line := range strings.FieldsSeq(data) {
-		pid, err := strconv.Atoi(line)
-		if err != nil {
-			return nil, errdefs.New(errdefs.ErrCorrupt, "read %s: %w", file, err)
-		}
-		if pid != 0 { // 0 is a process of another pid namespace
-			pids = append(pids, pid)
-		}
+	dirs := c.legacy.Dirs()
+	if c.root != "" {
+		dirs = append(dirs, c.Dir())
 	}
-	return pids, err
-}
-
-// gone tells whether an error says that a group was removed: its files answer
-// with ENODEV when they were open at that time.
-func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV)
+	return kernfs.Procs(dirs...)
 }
 
 // OOMKills returns how many processes of the group and those below it were killed
@@ -168,68 +187,15 @@ func (c *Cgroup) OOMKills() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return flatKeyed(data)["oom_kill"], nil
+	return kernfs.FlatKeyed(data)["oom_kill"], nil
 }
 
 // read returns the content of an interface file.
 func (c *Cgroup) read(file string) (string, error) {
-	return readFile(filepath.Join(c.Dir(), file))
+	return kernfs.Read(filepath.Join(c.Dir(), file))
 }
 
 // write writes a value to an interface file in one write(2), as the kernel wants.
 func (c *Cgroup) write(file, value string) error {
-	return writeFile(filepath.Join(c.Dir(), file), value)
-}
-
-// readFile reads an interface file. It does so without os.ReadFile, which would
-// start Go's poller and register every file with it, for files that are always
-// ready: half of the system calls of setting up a group.
-func readFile(name string) (string, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer unix.Close(fd)
-	data := make([]byte, 0, 1024)
-	for {
-		n, err := unix.Read(fd, data[len(data):cap(data)])
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return "", &os.PathError{Op: "read", Path: name, Err: err}
-		}
-		if n == 0 {
-			return string(data), nil
-		}
-		if data = data[:len(data)+n]; len(data) == cap(data) {
-			data = append(data, 0)[:len(data)]
-		}
-	}
-}
-
-// writeFile writes to a file that must exist: cgroup directories hold no others,
-// and O_CREAT in them is an error that hides the real one.
-func writeFile(name, value string) error {
-	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer unix.Close(fd)
-	if _, err := unix.Write(fd, []byte(value)); err != nil {
-		return fmt.Errorf("write %q to %s: %w", value, name, err)
-	}
-	return nil
-}
-
-// flatKeyed parses a file of lines with a key and a number.
-func flatKeyed(data string) map[string]uint64 {
-	values := map[string]uint64{}
-	for line := range strings.Lines(data) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if n, err := strconv.ParseUint(value, 10, 64); err == nil {
-			values[key] = n
-		}
-	}
-	return values
+	return kernfs.Write(filepath.Join(c.Dir(), file), value)
 }

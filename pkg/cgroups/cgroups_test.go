@@ -38,6 +38,7 @@ func TestResolveRefuses(t *testing.T) {
 		"../x":                    `linux.cgroupsPath: bad sub cgroup path "../x"`,
 		"/a\nb":                   `linux.cgroupsPath: bad sub cgroup path "/a\nb"`,
 		"/":                       `linux.cgroupsPath: "/" is the root of the hierarchy`,
+		".":                       `linux.cgroupsPath: "." is the group of the caller`,
 		"/./":                     `linux.cgroupsPath: "/./" is the root of the hierarchy`,
 		"system.slice:docker:abc": `linux.cgroupsPath: "system.slice:docker:abc" has the form slice:prefix:name, and groups made by systemd are not supported yet`,
 	} {
@@ -225,7 +226,7 @@ func fakeHierarchy(t *testing.T, files map[string]string) *Cgroup {
 			t.Fatal(err)
 		}
 	}
-	return &Cgroup{root, "/box/id"}
+	return &Cgroup{root: root, path: "/box/id"}
 }
 
 func TestApplyEnablesAndWrites(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,20 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/cgroups/kernfs"
 )
 
 // Kill sends SIGKILL to every process in the group and below it. Processes that
 // fork at the same time do not escape (cgroup.kill, Linux 5.14). A group that
 // does not exist has nobody to kill.
 func (c *Cgroup) Kill() error {
+	if c.root == "" {
+		return c.legacy.Kill()
+	}
 	err := c.write("cgroup.kill", "1")
-	if !gone(err) {
-		return err
+	if kernfs.Gone(err) && unix.Access(c.Dir(), unix.F_OK) == nil {
+		err = c.killFrozen() // the kernel has no such file
 	}
-	if !c.Exists() {
-		return nil
+	if kernfs.Gone(err) {
+		err = nil
 	}
-	return c.killFrozen()
+	if c.legacy != nil {
+		err = errors.Join(err, c.legacy.Kill())
+	}
+	return err
 }
 
 // killFrozen does the same on older kernels: nobody forks in a frozen group, and
@@ -44,10 +50,23 @@ func (c *Cgroup) killFrozen() error {
 }
 
 // Freeze stops every process in the group, and returns when all have stopped.
-func (c *Cgroup) Freeze(ctx context.Context) error { return c.setFrozen(ctx, "1", 1) }
+func (c *Cgroup) Freeze(ctx context.Context) error {
+	if c.root == "" {
+		return c.legacy.Freeze(ctx)
+	}
+	return c.setFrozen(ctx, "1", 1)
+}
 
-// Thaw lets the processes of the group go on, and returns when they do.
-func (c *Cgroup) Thaw(ctx context.Context) error { return c.setFrozen(ctx, "0", 0) }
+// Thaw lets the processes of the group go on, and returns when they do. It does
+// not matter by which freezer they were stopped.
+func (c *Cgroup) Thaw(ctx context.Context) error {
+	if c.legacy != nil {
+		if err := c.legacy.Thaw(); err != nil || c.root == "" {
+			return err
+		}
+	}
+	return c.setFrozen(ctx, "0", 0)
+}
 
 func (c *Cgroup) setFrozen(ctx context.Context, value string, want uint64) error {
 	if err := c.write("cgroup.freeze", value); err != nil {
@@ -59,8 +78,17 @@ func (c *Cgroup) setFrozen(ctx context.Context, value string, want uint64) error
 // Frozen tells whether the group was told to freeze, in its own right or by a
 // group above it.
 func (c *Cgroup) Frozen() (bool, error) {
+	if c.legacy != nil {
+		if frozen, err := c.legacy.Frozen(); frozen || err != nil && !kernfs.Gone(err) || c.root == "" {
+			return frozen, err
+		}
+	}
+	return c.frozenUnified()
+}
+
+func (c *Cgroup) frozenUnified() (bool, error) {
 	for dir := c.path; dir != "/"; dir = filepath.Dir(dir) {
-		data, err := readFile(filepath.Join(c.root, dir, "cgroup.freeze"))
+		data, err := kernfs.Read(filepath.Join(c.root, dir, "cgroup.freeze"))
 		if err != nil {
 			return false, err
 		}
@@ -75,53 +103,36 @@ func (c *Cgroup) Frozen() (bool, error) {
 // and are not gone yet are waited for; it is the context's business how long. A
 // group that does not exist is removed already.
 func (c *Cgroup) Remove(ctx context.Context) error {
+	if c.root != "" {
+		if err := c.removeUnified(ctx); err != nil {
+			return err
+		}
+	}
+	if c.legacy != nil {
+		return c.legacy.Remove(ctx)
+	}
+	return nil
+}
+
+func (c *Cgroup) removeUnified(ctx context.Context) error {
 	for {
-		err := removeTree(c.Dir())
+		err := kernfs.RemoveTree(c.Dir())
 		if !errors.Is(err, unix.EBUSY) || ctx.Err() != nil {
 			return err
 		}
 		// Waiting returns at once if the last process went in between.
 		err = c.await(ctx, func(events map[string]uint64) bool { return events["populated"] == 0 })
-		if err != nil && !gone(err) {
+		if err != nil && !kernfs.Gone(err) {
 			return fmt.Errorf("remove cgroup %s: %w", c.path, err)
 		}
 	}
-}
-
-// removeTree removes a directory, and those below it if it has any.
-func removeTree(dir string) error {
-	err := unix.Rmdir(dir)
-	if err == nil || errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if !errors.Is(err, unix.EBUSY) { // busy: processes, or groups below
-		return &os.PathError{Op: "rmdir", Path: dir, Err: err}
-	}
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
-		return &os.PathError{Op: "rmdir", Path: dir, Err: err}
-	}
-	return nil
 }
 
 // events returns cgroup.events: whether there are processes, whether they stand
 // still.
 func (c *Cgroup) events() (map[string]uint64, error) {
 	data, err := c.read("cgroup.events")
-	return flatKeyed(data), err
+	return kernfs.FlatKeyed(data), err
 }
 
 // await returns when cgroup.events fulfils the condition. The kernel wakes whoever
@@ -159,7 +170,7 @@ func readEvents(fd int, name string) (map[string]uint64, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "read", Path: name, Err: err}
 	}
-	return flatKeyed(string(buf[:n])), nil
+	return kernfs.FlatKeyed(string(buf[:n])), nil
 }
 
 // descriptorOf returns a descriptor that can be read when the context ends, -1

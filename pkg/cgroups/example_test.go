@@ -8,8 +8,8 @@ import (
 
 // A group is found by its whole path only: what is remembered of one must not
 // depend on where the caller stands.
-func ExampleOpen() {
-	_, err := cgroups.Open("box/web")
+func ExampleAt() {
+	_, err := cgroups.At("box/web")
 	fmt.Println(err)
 	// Output:
 	// open cgroup "box/web": not an absolute path

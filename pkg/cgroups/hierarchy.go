@@ -3,38 +3,49 @@ package cgroups
 import (
 	"bufio"
 	"io"
-	"os"
 	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/cgroups/kernfs"
 )
 
-// usual are the places of the cgroup2 file system: on pure and on hybrid hosts.
-var usual = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}
+// The usual places of the cgroup2 file system.
+const (
+	pure   = "/sys/fs/cgroup"         // alone on the host
+	hybrid = "/sys/fs/cgroup/unified" // beside v1 hierarchies
+)
 
-// Root returns the mount point of the unified hierarchy. The usual places cost
-// one statfs(2); elsewhere it is looked for in mountinfo.
+// Root returns the mount point of the unified hierarchy; it is ErrUnsupported if
+// there is none.
 func Root() (string, error) {
-	for _, dir := range usual {
+	if root := unifiedRoot(); root != "" {
+		return root, nil
+	}
+	return "", noHierarchy("no cgroup2 file system is mounted")
+}
+
+// unifiedRoot returns the mount point of the unified hierarchy, "" if there is
+// none. The usual places cost one statfs(2); elsewhere it is looked for in
+// mountinfo.
+func unifiedRoot() string {
+	for _, dir := range []string{pure, hybrid} {
 		var st unix.Statfs_t
 		if unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
-			return dir, nil
+			return dir
 		}
 	}
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if dir := findMount(f); dir != "" {
-		return dir, nil
-	}
-	return "", errdefs.WithHint(
-		errdefs.New(errdefs.ErrUnsupported, "find the cgroup v2 hierarchy: no cgroup2 file system is mounted"),
-		"Mount one with: mount -t cgroup2 none /sys/fs/cgroup/unified")
+	data, _ := kernfs.Read("/proc/self/mountinfo") // unreadable as empty: nothing is mounted for us
+	return findMount(strings.NewReader(data))
+}
+
+// noHierarchy is the error for a host without cgroups.
+func noHierarchy(why string) error {
+	return errdefs.WithHint(
+		errdefs.New(errdefs.ErrUnsupported, "find the cgroup hierarchies: %s", why),
+		"Mount one with: mount -t cgroup2 none /sys/fs/cgroup")
 }
 
 // findMount looks for a cgroup2 mount of a whole hierarchy in mountinfo. The
@@ -50,27 +61,21 @@ func findMount(r io.Reader) string {
 	return ""
 }
 
-// ownGroup returns the group of the calling process, "/" if it is in none.
-func ownGroup() (string, error) {
-	data, err := readFile("/proc/self/cgroup")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(data) {
+// unifiedPath returns the path in the unified hierarchy from the content of a
+// /proc/PID/cgroup, "/" if there is none.
+func unifiedPath(procCgroup string) (p string, ok bool) {
+	for line := range strings.Lines(procCgroup) {
 		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			return p, nil
+			return p, true
 		}
 	}
-	return "/", nil
+	return "/", false
 }
 
-// resolve turns linux.cgroupsPath into a path below the root of the hierarchy. An
-// absolute one is that path. A relative one, and for an empty one the id of the
-// container, stands beside the group of the caller: in it would be against the
-// rule that a group with controllers has no processes of its own.
-func resolve(cgroupsPath, id, own string) (string, error) {
+// checkPath refuses what is no linux.cgroupsPath of the cgroupfs form.
+func checkPath(cgroupsPath string) error {
 	if strings.Count(cgroupsPath, ":") == 2 && !strings.HasPrefix(cgroupsPath, "/") {
-		return "", errdefs.WithHint(
+		return errdefs.WithHint(
 			errdefs.New(errdefs.ErrUnsupported, "linux.cgroupsPath: %q has the form slice:prefix:name, and groups made by systemd are not supported yet", cgroupsPath),
 			"Choose the cgroupfs driver in the engine (podman --cgroup-manager cgroupfs, dockerd --exec-opt native.cgroupdriver=cgroupfs).")
 	}
@@ -78,17 +83,31 @@ func resolve(cgroupsPath, id, own string) (string, error) {
 		// Neither may a group leave the tree it was meant for, nor a name
 		// collide with the interface files of its parent.
 		if part == ".." || strings.ContainsAny(part, "\n\x00") || len(part) > unix.NAME_MAX {
-			return "", errdefs.New(errdefs.ErrInvalid, "linux.cgroupsPath: bad sub cgroup path %q", cgroupsPath)
+			return errdefs.New(errdefs.ErrInvalid, "linux.cgroupsPath: bad sub cgroup path %q", cgroupsPath)
 		}
 	}
-	if cgroupsPath == "" {
-		cgroupsPath = id
+	return nil
+}
+
+// resolve turns linux.cgroupsPath, or for an empty one the id of the container,
+// into a path below the root of the unified hierarchy. An absolute one is that
+// path. A relative one stands beside the group of the caller: in it would be
+// against the rule that a group with controllers has no processes of its own.
+func resolve(cgroupsPath, id, own string) (string, error) {
+	if err := checkPath(cgroupsPath); err != nil {
+		return "", err
 	}
-	if !path.IsAbs(cgroupsPath) {
-		cgroupsPath = path.Join(path.Dir(path.Clean("/"+own)), cgroupsPath)
+	p := cgroupsPath
+	if p == "" {
+		p = id
 	}
-	p := path.Clean(cgroupsPath)
-	if p == "/" {
+	if path.Clean(p) == "." {
+		return "", errdefs.New(errdefs.ErrInvalid, "linux.cgroupsPath: %q is the group of the caller", cgroupsPath)
+	}
+	if !path.IsAbs(p) {
+		p = path.Join(path.Dir(path.Clean("/"+own)), p)
+	}
+	if p = path.Clean(p); p == "/" {
 		return "", errdefs.New(errdefs.ErrInvalid, "linux.cgroupsPath: %q is the root of the hierarchy", cgroupsPath)
 	}
 	return p, nil

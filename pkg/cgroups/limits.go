@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/cgroups/kernfs"
 )
 
 // limit is one value to be written, with where it came from.
@@ -82,7 +83,7 @@ func (l lack) explain() string {
 		return "the cgroup " + l.group + " does not have the controller " + l.controller
 	}
 	// If it cannot be read, the answer is the general one.
-	data, _ := readFile("/proc/self/cgroup")
+	data, _ := kernfs.Read("/proc/self/cgroup")
 	return whyMissing(l.controller, data)
 }
 
@@ -116,7 +117,7 @@ func (c *Cgroup) checkUsage(r *specs.LinuxResources) error {
 	if err != nil {
 		return nil //nolint:nilerr // no memory controller: Apply says so for the limit itself
 	}
-	usage := flatKeyed("usage " + data)["usage"]
+	usage := kernfs.FlatKeyed("usage " + data)["usage"]
 	if uint64(*m.Limit) < usage {
 		return errdefs.New(errdefs.ErrConflict, "rejecting memory limit %d < usage %d", *m.Limit, usage)
 	}
@@ -154,7 +155,7 @@ func (c *Cgroup) enable(names []string) (missing map[string]lack, err error) {
 	wanted := slices.Clone(names)
 	for _, group := range ancestors(c.path) {
 		dir := filepath.Join(c.root, group)
-		data, err := readFile(filepath.Join(dir, "cgroup.controllers"))
+		data, err := kernfs.Read(filepath.Join(dir, "cgroup.controllers"))
 		if err != nil {
 			return nil, err
 		}
@@ -191,7 +192,7 @@ func handDown(dir, group string, wanted []string, missing map[string]lack) []str
 	if len(wanted) == 0 {
 		return nil
 	}
-	data, _ := readFile(filepath.Join(dir, "cgroup.subtree_control")) // unreadable as empty: the write says why
+	data, _ := kernfs.Read(filepath.Join(dir, "cgroup.subtree_control")) // unreadable as empty: the write says why
 	on := strings.Fields(data)
 	var have []string
 	for _, w := range wanted {
@@ -212,7 +213,7 @@ func handDown(dir, group string, wanted []string, missing map[string]lack) []str
 // and pids would make it a threaded group, and those below it unusable.
 func switchOn(dir, group, controller string) error {
 	if group != "/" {
-		procs, err := readFile(filepath.Join(dir, "cgroup.procs"))
+		procs, err := kernfs.Read(filepath.Join(dir, "cgroup.procs"))
 		if err != nil {
 			return err
 		}
@@ -220,7 +221,7 @@ func switchOn(dir, group, controller string) error {
 			return errors.New("it has processes of its own")
 		}
 	}
-	return writeFile(filepath.Join(dir, "cgroup.subtree_control"), "+"+controller)
+	return kernfs.Write(filepath.Join(dir, "cgroup.subtree_control"), "+"+controller)
 }
 
 // rootCause is the innermost text of an error, without path and value.

@@ -55,7 +55,7 @@ func newGroup(t *testing.T) *Cgroup {
 	if os.Geteuid() != 0 {
 		t.Skip("making cgroups needs root")
 	}
-	c, err := Resolve("/box-test-"+strings.ReplaceAll(t.Name(), "/", "-")+"-"+strconv.Itoa(os.Getpid()), "")
+	c, err := Resolve("/box-test-"+strings.ReplaceAll(t.Name(), "/", "-")+"-"+strconv.Itoa(os.Getpid()), "", Options{})
 	if err != nil {
 		t.Skip(err)
 	}
@@ -72,6 +72,9 @@ func newGroup(t *testing.T) *Cgroup {
 	})
 	return c
 }
+
+// below is a group of the unified hierarchy below another.
+func below(c *Cgroup, path string) *Cgroup { return &Cgroup{root: c.root, path: c.path + "/" + path} }
 
 // child prepares a process that is born in the group.
 func child(t *testing.T, c *Cgroup, what string, args ...string) *exec.Cmd {
@@ -113,11 +116,11 @@ func TestKillAndRemove(t *testing.T) {
 	c := newGroup(t)
 	// In this order: a group that hands down controllers takes no processes.
 	first := sleeper(t, c)
-	below := &Cgroup{c.root, c.path + "/a/b"}
-	if err := below.Create(); err != nil {
+	sub := below(c, "a/b")
+	if err := sub.Create(); err != nil {
 		t.Fatal(err)
 	}
-	second := sleeper(t, below)
+	second := sleeper(t, sub)
 	want := []int{first.Process.Pid, second.Process.Pid}
 	slices.Sort(want)
 	if have, err := c.Procs(); err != nil || !slices.Equal(have, want) {
@@ -177,14 +180,14 @@ func TestFreeze(t *testing.T) {
 	if events, err := c.events(); err != nil || events["frozen"] != 1 {
 		t.Errorf("events %v, %v", events, err)
 	}
-	below := &Cgroup{c.root, c.path + "/below"}
-	if err := below.Create(); err != nil {
+	sub := below(c, "below")
+	if err := sub.Create(); err != nil {
 		t.Fatal(err)
 	}
-	if frozen, err := below.Frozen(); err != nil || !frozen {
+	if frozen, err := sub.Frozen(); err != nil || !frozen {
 		t.Errorf("a group below a frozen one is frozen: %v, %v", frozen, err)
 	}
-	if err := below.Create(); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "unexpectedly frozen") {
+	if err := sub.Create(); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "unexpectedly frozen") {
 		t.Errorf("create of a frozen group: %v", err)
 	}
 	if err := c.Thaw(t.Context()); err != nil {
@@ -331,12 +334,12 @@ func refusedBelowProcesses(t *testing.T, c *Cgroup, offered []string) {
 		t.Skip("the unified hierarchy of this host has no memory controller")
 	}
 	sleeper(t, c)
-	below := &Cgroup{c.root, c.path + "/below"}
-	if err := below.Create(); err != nil {
+	sub := below(c, "below")
+	if err := sub.Create(); err != nil {
 		t.Fatal(err)
 	}
 	limit := int64(1 << 20)
-	_, err := below.Apply(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}})
+	_, err := sub.Apply(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}})
 	if !errors.Is(err, errdefs.ErrUnsupported) || !strings.Contains(err.Error(), "the cgroup "+c.path+" cannot hand down the controller memory: it has processes of its own") {
 		t.Errorf("have %v", err)
 	}

@@ -16,6 +16,9 @@ import (
 	"box/pkg/record"
 )
 
+// legacyRoot is where the hierarchies of cgroup v1 are by convention.
+const legacyRoot = "/sys/fs/cgroup"
+
 func requireGroups(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -73,7 +76,7 @@ func checkKilled(t *testing.T, cmd *exec.Cmd) {
 func TestKillCgroupsInEveryHierarchy(t *testing.T) {
 	requireGroups(t)
 	name := "/box-" + record.NewID()
-	unified, err := cgroups.Open(name)
+	unified, err := cgroups.At(name)
 	if err != nil {
 		t.Fatal(err)
 	}

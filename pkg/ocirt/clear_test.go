@@ -16,7 +16,7 @@ import (
 func TestClearEndsWhatWaitsForAStart(t *testing.T) {
 	requireGroups(t)
 	name := "/box-" + record.NewID()
-	group, err := cgroups.Open(name)
+	group, err := cgroups.At(name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func (c *creation) build(ctx context.Context) error {
 // delete finds the cgroup of a create that was killed.
 func (c *creation) prepare() error {
 	var err error
-	if c.group, err = cgroups.Resolve(c.spec.Linux.CgroupsPath, c.ID); err != nil {
+	if c.group, err = cgroups.Resolve(c.spec.Linux.CgroupsPath, c.ID, cgroups.Options{}); err != nil {
 		return err
 	}
 	// Before the record names it: what the record names is ours to kill.
@@ -174,7 +174,7 @@ func (c *creation) prepare() error {
 	if len(pids) > 0 {
 		return errdefs.New(errdefs.ErrConflict, "container's cgroup is not empty: %d process(es) found in %s", len(pids), c.group.Path())
 	}
-	c.Cgroup = c.group.Path()
+	c.Cgroup = c.group.Location()
 	if err := c.keepConfig(); err != nil {
 		return err
 	}
@@ -338,7 +338,7 @@ func (c *container) frozen() bool {
 // process: the program is born in it, so nothing it does escapes them.
 func (c *creation) makeGroup() error {
 	if err := c.group.Create(); err != nil {
-		c.Cgroup = "" // somebody else's after all
+		c.Cgroup = cgroups.Location{} // somebody else's after all
 		return err
 	}
 	resources := c.spec.Linux.Resources

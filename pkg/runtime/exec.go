@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -253,17 +252,9 @@ func (j *joining) launch() error {
 	if err != nil {
 		return err
 	}
-	dir, err := group.File()
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
+	attr := launch.Attr{Files: j.fds.files, Dir: "/"}
 	start := func() error {
-		j.proc, err = program.Start(launch.Attr{
-			Files: j.fds.files, Dir: "/",
-			Sys: syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())},
-		})
-		return err
+		return group.Launch(&attr.Sys, j.Pid, starter(program, &attr, &j.proc))
 	}
 	if j.Join&unix.CLONE_NEWPID == 0 {
 		err = start()

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -248,18 +247,10 @@ func (c *container) startInside(b *assembly, fds *descriptors, pidfd *os.File) (
 	if err != nil {
 		return nil, err
 	}
-	dir, err := group.File()
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
 	var proc *launch.Process
+	attr := launch.Attr{Files: fds.files, Dir: "/"}
 	start := func() error {
-		proc, err = program.Start(launch.Attr{
-			Files: fds.files, Dir: "/",
-			Sys: syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())},
-		})
-		return err
+		return group.Launch(&attr.Sys, c.Pid, starter(program, &attr, &proc))
 	}
 	if c.Join&unix.CLONE_NEWPID == 0 {
 		return proc, start()

@@ -186,7 +186,7 @@ func (r *Runtime) remove(ctx context.Context, c *container, poststop bool) error
 
 // end kills every process of the container, waits for their end and removes the cgroup.
 func (c *container) end(ctx context.Context) error {
-	if err := c.killInit(); err != nil || c.Cgroup == "" {
+	if err := c.killInit(); err != nil || c.Cgroup.Path == "" {
 		return err
 	}
 	group, err := c.cgroup()

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -136,23 +135,25 @@ func (c *creation) launch() error {
 		return err
 	}
 	defer program.Close()
-	dir, err := c.group.File()
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	attr := launch.Attr{
-		Files: c.fds.files, Dir: "/",
-		Sys: syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())},
-	}
+	attr := launch.Attr{Files: c.fds.files, Dir: "/"}
 	c.set.Configure(&attr.Sys)
 	err = c.spaces.Enter(func() error {
-		c.proc, err = program.Start(attr)
-		return err
+		return c.group.Launch(&attr.Sys, 0, starter(program, &attr, &c.proc))
 	})
 	c.fds.started()
 	c.spaces.Close()
 	return err
+}
+
+// starter returns what starts a program, in the form that cgroups.Launch calls.
+func starter(program *launch.Program, attr *launch.Attr, proc **launch.Process) func() (int, error) {
+	return func() (int, error) {
+		var err error
+		if *proc, err = program.Start(*attr); err != nil {
+			return 0, err
+		}
+		return (*proc).Pid, nil
+	}
 }
 
 // Plan assembles the plan that create would carry out for a bundle, without

@@ -1,0 +1,190 @@
+package legacy
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+	"box/pkg/cgroups/kernfs"
+)
+
+// TestMain is also the program that tests run inside a group: it prints its own
+// groups and waits until it is killed.
+func TestMain(m *testing.M) {
+	if os.Getenv("LEGACY_TEST_CHILD") == "" {
+		os.Exit(m.Run())
+	}
+	data, _ := os.ReadFile("/proc/self/cgroup")
+	os.Stdout.Write(append(data, '.'))
+	for {
+		_ = unix.Pause()
+	}
+}
+
+// newGroup makes a group that is removed, with all that is in it, after the test.
+func newGroup(t *testing.T) *Group {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("making cgroups needs root")
+	}
+	g, err := Find("/box-cgroups-test/" + t.Name() + "-" + strconv.Itoa(os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g == nil {
+		t.Skip("this host has no v1 hierarchies")
+	}
+	if err := g.Create(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(g.Kill(), g.Remove(context.Background())); err != nil || g.Exists() {
+			t.Errorf("the group is left: %v", err)
+		}
+		for _, dir := range g.Dirs() {
+			_ = unix.Rmdir(filepath.Dir(dir)) // others may be in it
+		}
+	})
+	return g
+}
+
+// child starts a process in the group that waits until it is killed, and returns
+// what it saw of its groups.
+func child(t *testing.T, g *Group) (*exec.Cmd, string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{"LEGACY_TEST_CHILD=1"}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Within(cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	data := make([]byte, 4096)
+	n := 0
+	for !strings.Contains(string(data[:n]), ".") {
+		more, err := out.Read(data[n:])
+		if n += more; err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cmd, string(data[:n])
+}
+
+// TestBornInEveryGroup: from its first instruction on a child is in all of them,
+// and the thread that made it is not.
+func TestBornInEveryGroup(t *testing.T) {
+	g := newGroup(t)
+	before, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, seen := child(t, g)
+	for _, m := range g.members {
+		if !strings.Contains(seen, ":"+m.name+":"+m.path+"\n") {
+			t.Errorf("the child is not in %s of %s:\n%s", m.path, m.name, seen)
+		}
+		tasks, err := kernfs.Read(m.file("tasks"))
+		if err != nil || len(strings.Fields(tasks)) < 1 {
+			t.Errorf("%s: tasks %q, %v", m.name, tasks, err)
+		}
+		for _, task := range strings.Fields(tasks) {
+			if _, err := os.Stat(filepath.Join("/proc/self/task", task)); err == nil {
+				t.Errorf("our thread %s stayed in %s", task, m.dir())
+			}
+		}
+	}
+	if after, _ := os.ReadFile("/proc/self/cgroup"); string(after) != string(before) {
+		t.Errorf("we have moved from\n%s to\n%s", before, after)
+	}
+	if pids, err := g.Procs(); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
+		t.Errorf("processes %v, %v", pids, err)
+	}
+	if err := g.Create(); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "container's cgroup is not empty: 1 process(es)") {
+		t.Errorf("create of a used group: %v", err)
+	}
+}
+
+// TestBornAtTheLimit: the thread counts for the pids controller as well.
+func TestBornAtTheLimit(t *testing.T) {
+	g := newGroup(t)
+	m, ok := g.member("pids")
+	if !ok {
+		t.Skip("no pids controller in v1")
+	}
+	if err := kernfs.Write(m.file("pids.max"), "1"); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/true")
+	if err := g.Within(cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if limit, err := kernfs.Read(m.file("pids.max")); err != nil || limit != "1\n" {
+		t.Errorf("pids.max is %q, %v", limit, err)
+	}
+}
+
+func TestFreezeAndKill(t *testing.T) {
+	g := newGroup(t)
+	if !g.Has("freezer") {
+		t.Skip("no freezer in v1")
+	}
+	cmd, _ := child(t, g)
+	if err := g.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if frozen, err := g.Frozen(); err != nil || !frozen {
+		t.Errorf("frozen %v, %v", frozen, err)
+	}
+	if err := g.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	if frozen, err := g.Frozen(); err != nil || frozen {
+		t.Errorf("after thaw: frozen %v, %v", frozen, err)
+	}
+	if err := errors.Join(g.Freeze(t.Context()), g.Kill()); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("the process ended with %v", err)
+	}
+	if err := g.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Create(); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "container's cgroup unexpectedly frozen") {
+		t.Errorf("create of a frozen group: %v", err)
+	}
+}
+
+func TestJoin(t *testing.T) {
+	g := newGroup(t)
+	cmd := exec.Command("sleep", "infinity")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if err := g.Join(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := g.Procs(); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
+		t.Errorf("processes %v, %v", pids, err)
+	}
+}
