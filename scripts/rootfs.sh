@@ -95,12 +95,15 @@ make_debian() {
 		: >"$root/etc/machine-id"
 	EOF
 	chmod +x "$work/hook"
+	# mmdebstrap hands numbers of descriptors to dash, which knows those below ten
+	# only: it gets none of ours, nor of whoever called us.
 	BOX_WORK=$work BOX_NAME=$name SOURCE_DATE_EPOCH=0 mmdebstrap --mode=root --variant=minbase --quiet --include="$packages" \
 		--aptopt="$work/apt.conf" \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
 		--customize-hook="$work/hook" \
-		--skip=output/dev --format=tar "$suite" "$work/rootfs.tar" "$work/sources.list" >&2
+		--skip=output/dev --format=tar "$suite" "$work/rootfs.tar" "$work/sources.list" >&2 \
+		3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
 }
 
 mkdir -p "$cache"
