@@ -11,6 +11,11 @@ packages="busybox-static mmdebstrap ca-certificates curl jq iproute2 nftables ip
 skopeo docker-registry apache2-utils podman containernetworking-plugins containerd docker.io runc crun
 shellcheck"
 
+# What runc's own integration tests call, and what building runc takes.
+if [ "${1:-}" = runc-suite ]; then
+	packages="$packages bats gawk gcc libc6-dev libseccomp-dev pkg-config uidmap util-linux"
+fi
+
 missing=
 for package in $packages; do
 	dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// insideVerb makes this program the first process of a job's namespaces.
+const insideVerb = "inside"
+
+// viewNames are the ways in which a job can see control groups: as this host has
+// them mounted, as a host with cgroup v2 alone has them (v1 controllers are then not to be
+// had, where the host has them), and untouched, for throw-away machines where the
+// real root group is wanted.
+var viewNames = []string{"host", "v2", "plain"}
+
+// job is what the first process of the namespaces gets to do, as JSON.
+type job struct {
+	View     string
+	Work     string // directory of this job
+	Suite    string // the suite in the cache
+	Cgroups  sandbox
+	Seconds  int // limit for all
+	Features string
+	Args     []string
+	Env      []string
+}
+
+// inside sets the view up, runs the job's command as pid 1's child and collects
+// orphans until it has ended: tests ask whether processes are gone, and a zombie
+// is not. It returns the exit status.
+func inside(arg string) int {
+	runtime.LockOSThread() // namespaces belong to threads
+	var j job
+	err := json.Unmarshal([]byte(arg), &j)
+	if err == nil {
+		err = j.setUp()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Bail out!", err)
+		return 1
+	}
+	status, err := j.supervise()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Bail out!", err)
+		return 1
+	}
+	return status
+}
+
+func (j job) setUp() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	if err := j.Cgroups.enter(j.View); err != nil {
+		return err
+	}
+	if err := unix.Mount(j.Suite, filepath.Join(j.Work, "suite"), "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", j.Suite, err)
+	}
+	// As systemd leaves it on every ordinary host: what a runtime forgets to make
+	// private shows.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
+		return fmt.Errorf("make mounts shared: %w", err)
+	}
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		return fmt.Errorf("set lo up: %w: %s", err, out)
+	}
+	return os.Chdir(j.Work)
+}
+
+// supervise starts the command and reaps until it has ended, or its time has.
+func (j job) supervise() (int, error) {
+	program, err := lookPath(j.Args[0], j.Env)
+	if err != nil {
+		return 0, err
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return 0, err
+	}
+	child, err := os.StartProcess(program, j.Args, &os.ProcAttr{Env: j.Env, Files: []*os.File{null, os.Stdout, os.Stderr}})
+	if err != nil {
+		return 0, err
+	}
+	timer := time.AfterFunc(time.Duration(j.Seconds)*time.Second, func() {
+		fmt.Println("# the file's time is over")
+		j.Cgroups.thaw()
+		_ = unix.Kill(child.Pid, unix.SIGKILL)
+	})
+	defer timer.Stop()
+	defer j.Cgroups.thaw() // or the end of this namespace would wait for the frozen
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return 0, fmt.Errorf("wait for %s: %w", j.Args[0], err)
+		case pid == child.Pid && status.Signaled():
+			return 128 + int(status.Signal()), nil
+		case pid == child.Pid && status.Exited():
+			return status.ExitStatus(), nil
+		}
+	}
+}
+
+// lookPath finds a program in the PATH of env, not in this process's.
+func lookPath(name string, env []string) (string, error) {
+	for _, e := range env {
+		list, ok := strings.CutPrefix(e, "PATH=")
+		if !ok {
+			continue
+		}
+		for _, dir := range filepath.SplitList(list) {
+			path := filepath.Join(dir, name)
+			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+				return path, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%s: not found in PATH", name)
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// runFile runs one bats file with one runtime and returns its tests. A file that
+// hangs is ended after its time; the tests not reached are missing.
+func (s *session) runFile(ctx context.Context, view, file, runtime string) ([]result, error) {
+	work, err := os.MkdirTemp("", "box-runc-suite-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(work)
+	job, err := s.newJob(work, view, file, runtime)
+	if err != nil {
+		return nil, err
+	}
+	if job.Cgroups, err = newSandbox(filepath.Base(work), view); err != nil {
+		return nil, err
+	}
+	output, runErr := s.start(ctx, job)
+	if err := job.Cgroups.remove(ctx); err != nil {
+		return nil, errors.Join(runErr, err)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	results, err := s.read(file, output)
+	if err == nil && len(results) == 0 && runErr != nil && s.filter == "" {
+		err = fmt.Errorf("run %s: %w: %s", file, runErr, output)
+	}
+	return results, err
+}
+
+// read understands what bats printed.
+func (s *session) read(file string, output []byte) ([]result, error) {
+	results, err := parseTAP(bytes.NewReader(output))
+	if err != nil || s.filter != "" {
+		return results, err
+	}
+	source, err := os.ReadFile(filepath.Join(s.suite.batsDir(), file+".bats"))
+	if err != nil {
+		return nil, err
+	}
+	names, err := declared(bytes.NewReader(source))
+	if err == nil && len(results) == 0 {
+		results = []result{{Name: "(file)", Outcome: failed, Output: strings.Split(string(output), "\n")}}
+	}
+	return complete(results, names), err
+}
+
+// newJob lays out the working directory: the runtime, the suite's mount point, a
+// directory for temporary files. Everything is passable for others, for containers in
+// user namespaces must get through. Every runtime is called runc, as on a host
+// where it has taken runc's place: some tests look for the name in help and version.
+func (s *session) newJob(work, view, file, runtime string) (job, error) {
+	for _, dir := range []string{"", "bin", "suite", "tmp", "home"} {
+		path := filepath.Join(work, dir)
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return job{}, err
+		}
+		if err := os.Chmod(path, 0o755); err != nil {
+			return job{}, err
+		}
+	}
+	program := filepath.Join(work, "bin", "runc")
+	data, err := os.ReadFile(runtime)
+	if err == nil {
+		err = os.WriteFile(program, data, 0o755)
+	}
+	if err != nil {
+		return job{}, fmt.Errorf("copy the runtime: %w", err)
+	}
+	j := job{View: view, Work: work, Suite: s.suite.dir, Seconds: int(s.perFile / time.Second), Features: s.features}
+	j.Args = []string{"bats", "--tap"}
+	if s.filter != "" {
+		j.Args = append(j.Args, "-f", s.filter)
+	}
+	j.Args = append(j.Args, filepath.Join(work, "suite", "tests", "integration", file+".bats"))
+	j.Env = []string{
+		"RUNC=" + program,
+		"PATH=" + filepath.Join(work, "suite", "shims") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"TMPDIR=" + filepath.Join(work, "tmp"),
+		"HOME=" + filepath.Join(work, "home"),
+		"TERM=dumb", "LC_ALL=C",
+		fmt.Sprintf("BATS_TEST_TIMEOUT=%d", int(s.perTest/time.Second)),
+	}
+	return j, nil
+}
+
+// start runs the job in namespaces of its own and returns what bats printed.
+func (s *session) start(ctx context.Context, j job) ([]byte, error) {
+	arg, err := json.Marshal(j)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.perFile+20*time.Second, errors.New("did not end in its time"))
+	defer cancel()
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", insideVerb, string(arg))
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+		Setsid:     true,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	cmd.Cancel = func() error {
+		j.Cgroups.thaw() // a frozen process of cgroup v1 does not even die
+		return cmd.Process.Kill()
+	}
+	cmd.WaitDelay = 10 * time.Second
+	err = cmd.Run()
+	return out.Bytes(), err
+}
