@@ -11,8 +11,6 @@ import (
 	"box/pkg/runtime"
 )
 
-const defaultRoot = "/run/box-runtime"
-
 // command is one verb. run is given what remains after the flags.
 type command struct {
 	name  string
@@ -20,6 +18,7 @@ type command struct {
 	about string
 	min   int // fewest arguments
 	max   int // most arguments, -1 for any number
+	order order
 	flags []flag
 	run   func(ctx context.Context, args []string) error
 }
@@ -50,7 +49,7 @@ func refused(name, usage, about string) *command {
 
 // dispatch parses the global flags, finds the verb and runs it.
 func dispatch(ctx context.Context, g *globals, args []string) error {
-	rest, err := parse("box-runtime", g.flags(), args)
+	rest, err := parse(program(), g.flags(), args, inFront)
 	switch {
 	case err != nil:
 		return err
@@ -70,7 +69,7 @@ func dispatch(ctx context.Context, g *globals, args []string) error {
 			return c.invoke(ctx, rest[1:])
 		}
 	}
-	return errdefs.New(errdefs.ErrInvalid, "no such command: %q (see box-runtime --help)", rest[0])
+	return noTopic(rest[0])
 }
 
 func (c *command) invoke(ctx context.Context, args []string) error {
@@ -79,7 +78,7 @@ func (c *command) invoke(ctx context.Context, args []string) error {
 	}
 	wantHelp := false
 	flags := append(c.flags, on(&wantHelp, "show this help", "help", "h"))
-	rest, err := parse(c.name, flags, args)
+	rest, err := parse(c.name, flags, args, c.order)
 	if err != nil {
 		return err
 	}
@@ -104,6 +103,15 @@ func (c *command) count(n int) error {
 	return nil
 }
 
+// noSuchCommand is the exit status for a verb that nobody knows.
+const noSuchCommand = 3
+
+// noTopic is the answer to a verb that nobody knows, in the words and with the exit
+// status that runc has from its command line library.
+func noTopic(name string) error {
+	return statusError{errdefs.New(errdefs.ErrInvalid, "No help topic for '%s'", name), noSuchCommand}
+}
+
 // help prints the overview, or one verb's page.
 func help(w io.Writer, g *globals, topic []string) error {
 	all := commands(g)
@@ -113,9 +121,9 @@ func help(w io.Writer, g *globals, topic []string) error {
 				return c.help(w)
 			}
 		}
-		return errdefs.New(errdefs.ErrInvalid, "No help topic for '%s'", topic[0])
+		return noTopic(topic[0])
 	}
-	fmt.Fprintf(w, "NAME:\n   box-runtime - Open Container Initiative runtime\n\n")
+	fmt.Fprintf(w, "NAME:\n   %s - Open Container Initiative runtime\n\n", program())
 	fmt.Fprintf(w, "USAGE:\n   %s [global flags] COMMAND [flags] [arguments]\n\nVERSION:\n   %s\n\nCOMMANDS:\n", program(), version)
 	for _, c := range all {
 		fmt.Fprintf(w, "   %-12s %s\n", c.name, c.about)
@@ -142,6 +150,8 @@ func printFlags(w io.Writer, flags []flag) error {
 	return nil
 }
 
+// program is the name that we were called by: where a link named runc leads to us,
+// scripts look for that name in the version and the help.
 func program() string { return filepath.Base(os.Args[0]) }
 
 // runtime opens the state root that the global flags name.

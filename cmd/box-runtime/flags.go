@@ -46,26 +46,36 @@ func list(p *[]string, value, help string, names ...string) flag {
 	}}
 }
 
-// parse takes the flags off the front of args and returns the rest, which begins
-// with the first argument that is no flag, or follows "--". One dash is as good
-// as two, and "--name value" as good as "--name=value", as with runc.
-func parse(command string, flags []flag, args []string) ([]string, error) {
+// order says where flags may stand.
+type order int
+
+const (
+	// anywhere: between and after the arguments too, as with most of runc's verbs:
+	// "update ID --memory 1G".
+	anywhere order = iota
+	// inFront: what follows the first argument belongs to another command.
+	inFront
+)
+
+// parse takes the flags out of args and returns the rest. "--" ends the flags. One
+// dash is as good as two, and "--name value" as good as "--name=value", as with runc.
+func parse(command string, flags []flag, args []string, o order) (rest []string, err error) {
 	for len(args) > 0 {
 		arg := args[0]
-		if len(arg) < 2 || arg[0] != '-' {
+		switch {
+		case arg == "--":
+			return append(rest, args[1:]...), nil
+		case len(arg) >= 2 && arg[0] == '-':
+			if args, err = parseOne(flags, arg, args[1:]); err != nil {
+				return nil, errdefs.New(errdefs.ErrInvalid, "%s: %w", command, err)
+			}
+		case o == inFront:
 			return args, nil
+		default:
+			rest, args = append(rest, arg), args[1:]
 		}
-		args = args[1:]
-		if arg == "--" {
-			return args, nil
-		}
-		rest, err := parseOne(flags, arg, args)
-		if err != nil {
-			return nil, errdefs.New(errdefs.ErrInvalid, "%s: %w", command, err)
-		}
-		args = rest
 	}
-	return args, nil
+	return rest, nil
 }
 
 func parseOne(flags []flag, arg string, args []string) ([]string, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"box/internal/errdefs"
+	"box/pkg/runtime"
 )
 
 // globals are the flags before the verb, and the log they describe.
@@ -21,18 +23,19 @@ type globals struct {
 	rootless, criu         string
 	debug, systemd         bool
 	version, help, logFail bool
+	ownRoot                bool // a flag named the root
 	inherited              int
 }
 
 func (g *globals) flags() []flag {
 	return []flag{
-		text(&g.root, "DIR", "where the state of containers is kept (default: "+defaultRoot+")", "root"),
+		text(&g.root, "DIR", "where the state of containers is kept (default: "+systemRoot+")", "root"),
 		text(&g.log, "FILE", "append warnings and errors to FILE (default: stderr)", "log"),
 		text(&g.logFormat, "FORMAT", `"text" (default) or "json"`, "log-format"),
 		on(&g.debug, "log what is done", "debug"),
 		on(&g.systemd, "make cgroups through systemd (not supported yet)", "systemd-cgroup"),
 		text(&g.rootless, "BOOL", `"auto", "true" or "false"; "true" is not supported yet`, "rootless"),
-		text(&g.criu, "PATH", "ignored, as in runc", "criu"),
+		text(&g.criu, "PATH", "the criu binary for checkpoint and restore (default: criu, in PATH)", "criu"),
 		on(&g.version, "print the version", "version", "v"),
 		on(&g.help, "show this help", "help", "h"),
 	}
@@ -48,9 +51,26 @@ func (g *globals) check() error {
 	case g.rootless != "" && g.rootless != "auto" && g.rootless != "false":
 		return errdefs.New(errdefs.ErrUnsupported, "--rootless=%s: not supported yet", g.rootless)
 	}
+	if g.ownRoot = g.root != ""; !g.ownRoot {
+		g.root = rootFor(os.Getenv("XDG_RUNTIME_DIR"), os.Geteuid(), os.Getenv("USER"), runtime.InUserNamespace)
+	}
 	root, err := filepath.Abs(g.root)
 	g.root = root
 	return err
+}
+
+// systemRoot is where root keeps the state of containers.
+const systemRoot = "/run/box-runtime"
+
+// rootFor is the state root when no flag names one: below dir, which is
+// XDG_RUNTIME_DIR, for those who may not write to /run. Root itself has that variable
+// too, set by logins and by sudo to directories that vanish with the session, and must
+// not follow it; in a user namespace root is somebody else.
+func rootFor(dir string, euid int, user string, userns func() bool) string {
+	if dir == "" || euid == 0 && (!userns() || user == "root") {
+		return systemRoot
+	}
+	return filepath.Join(dir, "box-runtime")
 }
 
 // finish reports err in the way that callers read it, and returns the exit status.
@@ -63,6 +83,10 @@ func (g *globals) finish(err error) int {
 	}
 	if g.log != "" || g.logFormat == "json" {
 		g.append("error", err.Error())
+		return code
+	}
+	if _, ok := errors.AsType[*runtime.ExecError](err); ok {
+		fmt.Fprintln(os.Stderr, err) // as a shell has it; scripts compare the whole line
 		return code
 	}
 	fmt.Fprintf(os.Stderr, "box-runtime: %v\n", err)
@@ -123,5 +147,5 @@ func printVersion(w io.Writer) {
 			}
 		}
 	}
-	fmt.Fprintf(w, "box-runtime version %s\ncommit: %s\nspec: %s\n", version, commit, specs.Version)
+	fmt.Fprintf(w, "%s version %s\ncommit: %s\nspec: %s\n", program(), version, commit, specs.Version)
 }

@@ -35,7 +35,7 @@ const maxSignal = 64
 // with or without SIG, RTMIN+n and RTMAX-n included.
 func parseSignal(s string) (unix.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {
-		if n < 1 || n > maxSignal {
+		if n < 0 || n > maxSignal { // 0 only asks whether there is somebody to signal
 			return 0, errdefs.New(errdefs.ErrInvalid, "unknown signal %q", s)
 		}
 		return unix.Signal(n), nil

@@ -21,6 +21,9 @@ func listCommand(g *globals) *command {
 			text(&format, "FORMAT", `"table" (default) or "json"`, "format", "f"),
 		},
 		run: func(context.Context, []string) error {
+			if _, err := os.Stat(g.root); g.ownRoot && err != nil {
+				return err // a typing error; the default root is made by the first create
+			}
 			all, err := g.runtime().List()
 			if err != nil {
 				return err

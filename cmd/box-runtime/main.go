@@ -34,7 +34,7 @@ func run(args []string) int {
 	// The longest-lived verb holds a few hundred kilobytes, most end within two
 	// milliseconds: a collection would only ever be paid, never earn.
 	debug.SetGCPercent(-1)
-	g := &globals{root: defaultRoot, logFormat: "text", inherited: hideInherited()}
+	g := &globals{logFormat: "text", inherited: hideInherited()}
 	err := dispatch(context.Background(), g, args[1:])
 	return g.finish(err)
 }

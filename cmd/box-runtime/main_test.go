@@ -41,7 +41,7 @@ func TestVersionIsWhatEnginesRead(t *testing.T) {
 	for _, flag := range []string{"--version", "-v"} {
 		out, _, code := call(t, ".", flag)
 		lines := strings.Split(out, "\n")
-		if code != 0 || len(lines) != 4 || !strings.HasPrefix(lines[0], "box-runtime version ") ||
+		if code != 0 || len(lines) != 4 || !strings.HasPrefix(lines[0], filepath.Base(os.Args[0])+" version ") ||
 			!strings.HasPrefix(lines[1], "commit: ") || !strings.HasPrefix(lines[2], "spec: 1.") {
 			t.Errorf("%s: exit %d, %q", flag, code, out)
 		}
@@ -57,16 +57,13 @@ func TestAnswersWithoutContainers(t *testing.T) {
 		out  string // beginning of stdout
 		err  string // part of stderr
 	}{
-		{[]string{}, 0, "NAME:\n   box-runtime - ", ""},
+		{[]string{}, 0, "NAME:\n   " + filepath.Base(os.Args[0]) + " - Open Container Initiative runtime\n", ""},
 		{[]string{"--help"}, 0, "NAME:\n", ""},
 		{[]string{"help", "create"}, 0, "NAME:\n", ""},
-		{[]string{"help", "foo"}, 1, "", "No help topic for 'foo'"},
+		{[]string{"help", "foo"}, 3, "", "No help topic for 'foo'"},
 		{[]string{"delete", "-h"}, 0, "NAME:\n", ""},
-		{[]string{"list"}, 0, "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n", ""},
-		{[]string{"list", "-q"}, 0, "", ""},
-		{[]string{"list", "--format", "json"}, 0, "null\n", ""},
-		{[]string{"list", "-f", "xml"}, 1, "", `invalid format option "xml"`},
-		{[]string{"frob"}, 1, "", `no such command: "frob"`},
+		{[]string{"list"}, 1, "", "no such file or directory"},
+		{[]string{"frob", "-h"}, 3, "", `No help topic for 'frob'`},
 		{[]string{"create"}, 1, "", `"create" requires exactly 1 argument(s)`},
 		{[]string{"kill", "a", "b", "c"}, 1, "", `"kill" requires a maximum of 2 argument(s)`},
 		{[]string{"exec"}, 1, "", `"exec" requires a minimum of 1 argument(s)`},
@@ -87,6 +84,47 @@ func TestAnswersWithoutContainers(t *testing.T) {
 	}
 	if _, err := os.Stat(root); err == nil {
 		t.Error("questions made the state root")
+	}
+}
+
+func TestListOfNothing(t *testing.T) {
+	empty := t.TempDir()
+	for _, c := range []struct {
+		args, out, err string
+		code           int
+	}{
+		{"list", "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n", "", 0},
+		{"list -q", "", "", 0},
+		{"list --format json", "null\n", "", 0},
+		{"list -f xml", "", `invalid format option "xml"`, 1},
+	} {
+		out, errs, code := call(t, empty, append([]string{"--root", empty}, strings.Fields(c.args)...)...)
+		if code != c.code || out != c.out || !strings.Contains(errs, c.err) {
+			t.Errorf("%s: exit %d, %q, %q", c.args, code, out, errs)
+		}
+	}
+}
+
+func TestDefaultRoot(t *testing.T) {
+	const dir = "/run/user/1"
+	for _, c := range []struct {
+		dir    string
+		euid   int
+		userns bool
+		user   string
+		want   string
+	}{
+		{dir, 0, false, "root", systemRoot},
+		{dir, 0, false, "", systemRoot},
+		{dir, 0, true, "root", systemRoot},
+		{dir, 0, true, "me", dir + "/box-runtime"},
+		{dir, 1, false, "me", dir + "/box-runtime"},
+		{"", 1, false, "me", systemRoot},
+	} {
+		inside := func() bool { return c.userns }
+		if got := rootFor(c.dir, c.euid, c.user, inside); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
 	}
 }
 

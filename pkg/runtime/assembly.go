@@ -27,6 +27,8 @@ type assembly struct {
 	// words has the sentence for the failure of a step, by step number, where
 	// "name: errno" is not what callers look for.
 	words map[int]func(unix.Errno) string
+	last  int    // number of the execve step
+	name  string // argv[0] of the command
 
 	stat    *launch.Data // buffer of the probe, one for all candidates
 	command launch.Slot  // path of the command, once it is found
@@ -54,6 +56,9 @@ func (b *assembly) explain(err error) error {
 	failed, ok := errors.AsType[*launch.StepError](err)
 	if !ok {
 		return err
+	}
+	if b.last > 0 && failed.Index == b.last {
+		return &ExecError{b.name, failed.Errno}
 	}
 	if words := b.words[failed.Index]; words != nil {
 		return &stepFailure{words(failed.Errno), failed}
@@ -92,15 +97,28 @@ func (b *assembly) begin() {
 // execute adds the last step. Its failure is not about the probe's findings any
 // more: a missing interpreter, a wrong format.
 func (b *assembly) execute(args, env []string) {
-	b.say(launch.Step{
+	b.last = b.plan.Len()
+	b.add(launch.Step{
 		Name: "execute " + args[0], Call: launch.Execve,
 		Args: []launch.Arg{b.command, launch.Strings(args), launch.Strings(env)},
 		Why:  "the program ends here; the command takes its place",
-	}, func(e unix.Errno) string { return execFailure(args[0], e) })
+	})
+	b.name = args[0]
 }
 
-// execFailure are runc's words for a failed execve.
-func execFailure(command string, e unix.Errno) string { return "exec " + command + ": " + e.Error() }
+// ExecError is the failure of execve itself, when nothing else can fail any more: a
+// missing interpreter, a wrong format. The words are runc's, which writes them to the
+// container's stderr.
+type ExecError struct {
+	Command string
+	Errno   unix.Errno
+}
+
+// Error is the whole message.
+func (e *ExecError) Error() string { return "exec " + e.Command + ": " + e.Errno.Error() }
+
+// Unwrap gives the errno.
+func (e *ExecError) Unwrap() error { return e.Errno }
 
 // waitForStart adds the wait between create and start, and sends what fails after
 // it to whoever has started us: create is gone by then.

@@ -108,7 +108,7 @@ func newRecord(id, bundle string, s *specs.Spec) record {
 	return record{
 		State: State{
 			OCIVersion: s.Version, ID: id, Status: Creating, Bundle: bundle, Rootfs: rootfs,
-			Created: time.Now().UTC(), Annotations: s.Annotations, Owner: "root",
+			Created: time.Now().UTC(), Annotations: s.Annotations, Owner: userName(os.Geteuid()),
 		},
 		BootID:  bootID(),
 		Join:    namespaces.Flags(s.Linux.Namespaces),

@@ -93,16 +93,19 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 		"/bin/garbage": "exec /bin/garbage: exec format error",
 	} {
 		b.spec.Process.Args = []string{command}
-		if r := b.run(); r.code != 1 || strings.TrimSpace(r.err) != "box-runtime: "+want {
+		if strings.HasPrefix(want, "exec:") {
+			want = "box-runtime: " + want // execve's own failure stands alone, as a shell says it
+		}
+		if r := b.run(); r.code != 1 || strings.TrimSpace(r.err) != want {
 			t.Errorf("run %s: %+v, want %q", command, r, want)
 		}
 		// Create says so too, unless only execve can know; then start does.
 		r := b.try("create", b.id)
-		if !strings.HasPrefix(want, "exec:") {
+		if strings.HasPrefix(want, "exec ") {
 			r = b.try("start", b.id)
 			b.do("delete", "--force", b.id)
 		}
-		if r.code != 1 || strings.TrimSpace(r.err) != "box-runtime: "+want {
+		if r.code != 1 || strings.TrimSpace(r.err) != want {
 			t.Errorf("create and start %s: %+v, want %q", command, r, want)
 		}
 	}

@@ -106,7 +106,7 @@ func (c *container) result(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	return errdefs.New(errdefs.ErrInvalid, "%s", execFailure(c.Command, r.Errno))
+	return &ExecError{c.Command, r.Errno}
 }
 
 // openFifo opens without waiting for the other side, and then makes the descriptor
