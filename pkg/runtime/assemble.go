@@ -56,7 +56,9 @@ func (bp *blueprint) plan() (*assembly, error) {
 	bp.root.AddMasks(b.plan)
 	bp.root.AddWorkdir(b.plan, bp.spec.Process.Cwd)
 	bp.root.AddPivot(b.plan)
-	b.becomeUser(bp.proc)
+	if err := b.becomeUser(bp.proc); err != nil {
+		return nil, err
+	}
 	b.plan.Mark(markReady, "all is done that can fail in the container; if nobody listens, nobody knows of us, and this ends us")
 	if bp.wait {
 		b.waitForStart(bp.fds)

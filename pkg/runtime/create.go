@@ -113,6 +113,7 @@ func newRecord(id, bundle string, s *specs.Spec) record {
 		BootID:  bootID(),
 		Join:    namespaces.Flags(s.Linux.Namespaces),
 		Hooks:   s.Hooks != nil,
+		Extras:  hasExtras(s),
 		Command: s.Process.Args[0],
 	}
 }
@@ -200,7 +201,13 @@ func (c *creation) adopt() error {
 	if err := c.save(); err != nil {
 		return err
 	}
-	return tend(c.Pid, c.spec.Process)
+	return tend(c.Pid, c.spec.Process, c.pinned(), nil)
+}
+
+// pinned tells whether the container is kept to certain CPUs.
+func (c *creation) pinned() bool {
+	r := c.spec.Linux.Resources
+	return r != nil && r.CPU != nil && r.CPU.Cpus != ""
 }
 
 // createHooks runs the hooks between the making of the namespaces and pivot_root.

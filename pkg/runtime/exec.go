@@ -16,6 +16,7 @@ import (
 	"box/internal/errdefs"
 	"box/pkg/launch"
 	"box/pkg/namespaces"
+	"box/pkg/sched"
 	"box/pkg/spec"
 )
 
@@ -70,6 +71,9 @@ type joining struct {
 	built  *assembly
 	proc   *launch.Process
 	tty    *console
+
+	affinity sched.Affinity // CPUs of our thread and of the process
+	debugf   func(format string, args ...any)
 }
 
 // Exec runs a further process in a container. In the foreground it waits for it and
@@ -89,7 +93,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (int, erro
 		return 0, errdefs.WithHint(errdefs.New(errdefs.ErrConflict, "cannot exec in a paused container: %s", id),
 			"Resume it, or use --ignore-paused.")
 	}
-	j := &joining{container: c, opts: &o, facts: gatherFacts()}
+	j := &joining{container: c, opts: &o, facts: gatherFacts(), debugf: r.debugf}
 	defer j.close()
 	if err := j.begin(r); err != nil {
 		return 0, err
@@ -128,10 +132,11 @@ func (j *joining) begin(r *Runtime) error {
 func (j *joining) process() (*specs.Process, error) {
 	if j.opts.ProcessFile != "" {
 		p, err := spec.LoadProcess(j.opts.ProcessFile)
-		if err == nil && j.opts.Terminal {
-			p.Terminal = true
+		if err != nil {
+			return nil, err
 		}
-		return p, err
+		p.Terminal = p.Terminal || j.opts.Terminal
+		return p, j.complete(p)
 	}
 	if len(j.opts.Args) == 0 {
 		return nil, errdefs.New(errdefs.ErrInvalid, "process args cannot be empty")
@@ -230,12 +235,22 @@ func (j *joining) assemble(r *Runtime) error {
 	}
 	p.flags, p.permit = j.FilterFlags, j.fds.permit
 	p.userns = j.Join&unix.CLONE_NEWUSER != 0
+	if j.Extras {
+		config, err := j.config()
+		if err != nil {
+			return err
+		}
+		p.addExtras(config.Linux)
+	}
+	j.affinity = p.affinity
 	b := newAssembly(j.fds.report)
 	b.begin()
 	namespaces.AddEnter(b.plan, launch.Int(j.fds.give(j.init)), j.Join)
 	b.plan.Await(launch.Int(j.fds.permit), "wait for the parent", "it sets limits from outside, by our pid")
 	j.tty.add(b, launch.Cwd, false, j.spec.User.UID)
-	b.becomeUser(p)
+	if err := b.becomeUser(p); err != nil {
+		return err
+	}
 	b.execute(j.spec.Args, withHome(j.spec, "/proc/"+strconv.Itoa(j.Pid)+"/root"))
 	j.built = b
 	return nil
@@ -254,10 +269,13 @@ func (j *joining) launch() error {
 	}
 	attr := launch.Attr{Files: j.fds.files, Dir: "/"}
 	start := func() error {
+		if err := j.initialCPUs(); err != nil {
+			return err
+		}
 		return group.Launch(&attr.Sys, j.Pid, starter(program, &attr, &j.proc))
 	}
 	if j.Join&unix.CLONE_NEWPID == 0 {
-		err = start()
+		err = j.onThread(start)
 	} else {
 		err = namespaces.EnterPid(j.init, start)
 	}
@@ -267,7 +285,7 @@ func (j *joining) launch() error {
 
 // release lets the program go on and waits for its execve.
 func (j *joining) release() error {
-	if err := tend(j.proc.Pid, j.spec); err != nil {
+	if err := tend(j.proc.Pid, j.spec, false, j.affinity.Final); err != nil {
 		return err
 	}
 	if !j.opts.Detach {

@@ -6,6 +6,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
+	"box/pkg/sched"
 	"box/pkg/seccomp"
 )
 
@@ -29,9 +30,10 @@ func Features(version string) *features.Features {
 				Enabled: yes, Actions: seccompActions, Operators: seccompOperators, Archs: seccompArchs,
 				KnownFlags: knownFlags, SupportedFlags: supportedFlags,
 			},
-			Apparmor: &features.Apparmor{Enabled: no},
-			Selinux:  &features.Selinux{Enabled: no},
-			IntelRdt: &features.IntelRdt{Enabled: no},
+			MemoryPolicy: &features.MemoryPolicy{Modes: sched.MemoryModes(), Flags: sched.MemoryFlags()},
+			Apparmor:     &features.Apparmor{Enabled: no},
+			Selinux:      &features.Selinux{Enabled: no},
+			IntelRdt:     &features.IntelRdt{Enabled: no},
 			MountExtensions: &features.MountExtensions{
 				IDMap: &features.IDMap{Enabled: no},
 			},

@@ -190,7 +190,10 @@ func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook
 		defer permit.Close()
 		p.permit = fds.permit
 	}
-	b := hookPlan(h, fds, target, c.Join, p)
+	b, err := hookPlan(h, fds, target, c.Join, p)
+	if err != nil {
+		return nil, err
+	}
 	proc, err := c.startInside(b, fds, pidfd)
 	fds.started()
 	if err != nil {
@@ -209,7 +212,7 @@ func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook
 }
 
 // hookPlan is the plan of a hook in the container: join, become, execute.
-func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, join uintptr, p *process) *assembly {
+func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, join uintptr, p *process) (*assembly, error) {
 	b := newAssembly(fds.report)
 	b.begin()
 	namespaces.AddEnter(b.plan, launch.Int(pidfd), join)
@@ -221,7 +224,9 @@ func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, join uintptr, p *proce
 		named := *p.spec
 		named.Args, named.Cwd = []string{h.Path}, "/"
 		p.spec, p.firstFree = &named, fds.free
-		b.becomeUser(p)
+		if err := b.becomeUser(p); err != nil {
+			return nil, err
+		}
 	} else {
 		b.command = b.plan.Slot("hook")
 		b.add(launch.Step{
@@ -234,7 +239,7 @@ func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, join uintptr, p *proce
 		})
 	}
 	b.execute(args, h.Env)
-	return b
+	return b, nil
 }
 
 func (c *container) startInside(b *assembly, fds *descriptors, pidfd *os.File) (*launch.Process, error) {

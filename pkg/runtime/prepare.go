@@ -103,6 +103,7 @@ func design(r *Runtime, id string, s *specs.Spec, set *namespaces.Set, look root
 		return nil, err
 	}
 	proc.userns = set.Creates(specs.UserNamespace)
+	proc.addExtras(s.Linux)
 	if proc.filter, proc.flags, err = compileFilter(s.Linux.Seccomp); err != nil {
 		return nil, err
 	}

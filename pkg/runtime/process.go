@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"box/pkg/launch"
 	"box/pkg/rootfs"
+	"box/pkg/sched"
 	"box/pkg/spec/gen"
 )
 
@@ -32,6 +34,10 @@ type process struct {
 	nulls     []int // standard streams that are the host's /dev/null
 	firstFree int   // lowest descriptor that the command must not see
 	child     int   // PR_SET_PDEATHSIG for the command; 0 for none
+
+	affinity    sched.Affinity // of a process that joins
+	memory      *specs.LinuxMemoryPolicy
+	personality *specs.LinuxPersonality
 }
 
 // newProcess reads a process of a spec and checks what the kernel would refuse
@@ -44,10 +50,17 @@ func newProcess(r *Runtime, p *specs.Process, f *facts, id string, free int) (*p
 	if err := caps.check(f.held); err != nil {
 		return nil, err
 	}
+	if err := errors.Join(sched.CheckScheduler(p.Scheduler), sched.CheckIOPriority(p.IOPriority)); err != nil {
+		return nil, err
+	}
+	affinity, err := sched.ParseAffinity(p.ExecCPUAffinity)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range caps.fitAmbient() {
 		r.warn("can't raise ambient capability " + name + ": it is not both permitted and inheritable")
 	}
-	out := &process{spec: p, keyring: "_ses." + id, caps: caps, lastCap: f.lastCap, firstFree: free}
+	out := &process{spec: p, keyring: "_ses." + id, caps: caps, lastCap: f.lastCap, firstFree: free, affinity: affinity}
 	if !p.Terminal { // which takes the place of all three
 		out.nulls = f.nulls
 	}
@@ -67,7 +80,10 @@ const defaultUmask = 0o022
 //     need not allow what the steps before it call;
 //   - the bounding set while CAP_SETPCAP is still held, ids while CAP_SETUID is,
 //     and the other sets after the ids, for a change of ids clears them.
-func (b *assembly) becomeUser(p *process) {
+func (b *assembly) becomeUser(p *process) error {
+	if err := errors.Join(sched.AddMemoryPolicy(b.plan, p.memory), sched.AddPersonality(b.plan, p.personality)); err != nil {
+		return err
+	}
 	b.joinKeyring(p)
 	b.ownNull(p.nulls)
 	rootfs.AddEnter(b.plan, p.spec.Cwd)
@@ -96,6 +112,7 @@ func (b *assembly) becomeUser(p *process) {
 		})
 		b.loadFilter(p, "last: from here on only read, write and execve are called")
 	}
+	return nil
 }
 
 // The number of /dev/null (Documentation/admin-guide/devices.txt).

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/sched"
 	"box/pkg/spec"
 )
 
@@ -25,9 +26,14 @@ const (
 	filesInUse = 1024
 )
 
-// tend gives the process its limits and its place in the queue of the out-of-memory
-// killer.
-func tend(pid int, p *specs.Process) error {
+// tend gives the process its limits and its place in the queues of the kernel: for CPUs,
+// for disks, and of the out-of-memory killer. It is in its control group already, whose
+// cpuset counts: pinned says that there is one. cpus are those it shall run on; without
+// any it runs wherever the cpuset lets it.
+func tend(pid int, p *specs.Process, pinned bool, cpus sched.Mask) error {
+	if err := place(pid, p, pinned, cpus); err != nil {
+		return err
+	}
 	for _, l := range p.Rlimits {
 		if l.Type == limitFiles {
 			l.Soft = l.Hard // the program still has many files open, see assembly.limitFiles
@@ -43,6 +49,26 @@ func tend(pid int, p *specs.Process) error {
 		return nil
 	}
 	return setOOMScore(pid, *p.OOMScoreAdj)
+}
+
+// place tells the schedulers about the process.
+func place(pid int, p *specs.Process, pinned bool, cpus sched.Mask) error {
+	if len(cpus) > 0 {
+		if err := sched.SetCPUs(pid, cpus); err != nil {
+			return err
+		}
+	} else if err := sched.ResetCPUs(pid); err != nil {
+		return err
+	}
+	if p.Scheduler != nil {
+		if err := sched.Scheduler(pid, p.Scheduler, pinned); err != nil {
+			return err
+		}
+	}
+	if p.IOPriority != nil {
+		return sched.IOPriority(pid, p.IOPriority)
+	}
+	return nil
 }
 
 func setLimit(pid int, l specs.POSIXRlimit) error {

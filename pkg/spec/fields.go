@@ -31,10 +31,7 @@ var refused = []struct {
 	{"process.apparmorProfile", notYet, func(s *specs.Spec) bool {
 		return processOf(s).ApparmorProfile != "" && processOf(s).ApparmorProfile != "unconfined"
 	}},
-	{"process.scheduler", notYet, func(s *specs.Spec) bool { return processOf(s).Scheduler != nil }},
 	{"process.selinuxLabel", notYet, func(s *specs.Spec) bool { return processOf(s).SelinuxLabel != "" }},
-	{"process.ioPriority", notYet, func(s *specs.Spec) bool { return processOf(s).IOPriority != nil }},
-	{"process.execCPUAffinity", notYet, func(s *specs.Spec) bool { return processOf(s).ExecCPUAffinity != nil }},
 	{"mounts.uidMappings", notYet, func(s *specs.Spec) bool {
 		return slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.UIDMappings != nil })
 	}},
@@ -57,8 +54,6 @@ var refused = []struct {
 	{"linux.netDevices", notYet, func(s *specs.Spec) bool { return len(linuxOf(s).NetDevices) > 0 }},
 	{"linux.mountLabel", notYet, func(s *specs.Spec) bool { return linuxOf(s).MountLabel != "" }},
 	{"linux.intelRdt", notYet, func(s *specs.Spec) bool { return linuxOf(s).IntelRdt != nil }},
-	{"linux.memoryPolicy", notYet, func(s *specs.Spec) bool { return linuxOf(s).MemoryPolicy != nil }},
-	{"linux.personality", notYet, func(s *specs.Spec) bool { return linuxOf(s).Personality != nil }},
 	{"solaris", otherOS, func(s *specs.Spec) bool { return s.Solaris != nil }},
 	{"windows", otherOS, func(s *specs.Spec) bool { return s.Windows != nil }},
 	{"vm", otherOS, func(s *specs.Spec) bool { return s.VM != nil }},
