@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // The test binary is the program itself when this variable is set: no second build,
@@ -139,6 +141,26 @@ func TestSpecIsWrittenOnce(t *testing.T) {
 	}
 	if _, errs, code := call(t, dir, "spec"); code != 1 || !strings.Contains(errs, "config.json exists") {
 		t.Errorf("second spec: exit %d, %q", code, errs)
+	}
+}
+
+func TestSpecExamples(t *testing.T) {
+	has := func(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
+		return slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+	}
+	if s := example(false, true); !has(s, specs.CgroupNamespace) || has(s, specs.UserNamespace) {
+		t.Errorf("on a v2 host: %v", s.Linux.Namespaces)
+	}
+	if s := example(true, false); has(s, specs.CgroupNamespace) || !has(s, specs.UserNamespace) {
+		t.Errorf("rootless on a v1 host: %v", s.Linux.Namespaces)
+	}
+	dir := t.TempDir()
+	if _, errs, code := call(t, dir, "spec", "--rootless", "--bundle", dir); code != 0 {
+		t.Fatal(errs)
+	}
+	data, err := os.ReadFile(dir + "/config.json")
+	if err != nil || !strings.Contains(string(data), "uidMappings") {
+		t.Errorf("spec --rootless: %v\n%s", err, data)
 	}
 }
 

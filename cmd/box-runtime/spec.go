@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
 	"box/internal/errdefs"
 	"box/pkg/spec/gen"
 )
@@ -18,19 +21,36 @@ func specCommand() *command {
 		name: "spec", about: "write a config.json to start from", max: 0,
 		flags: []flag{
 			text(&bundle, "DIR", "where to write it (default: the working directory)", "bundle", "b"),
-			on(&rootless, "for a user without root (not supported yet)", "rootless"),
+			on(&rootless, "for the user who asks, without privileges", "rootless"),
 		},
 		run: func(context.Context, []string) error {
-			if rootless {
-				return errdefs.New(errdefs.ErrUnsupported, "spec --rootless: not supported yet")
-			}
-			return writeSpec(filepath.Join(bundle, "config.json"))
+			return writeSpec(filepath.Join(bundle, "config.json"), example(rootless, unified()))
 		},
 	}
 }
 
-func writeSpec(path string) error {
-	data, err := json.MarshalIndent(gen.Runtime(), "", "\t")
+// example is the specification to start from. Where the controllers are those of
+// cgroup v1 it goes without a cgroup namespace, as runc's does: their paths are the
+// host's for everybody.
+func example(rootless, unified bool) *specs.Spec {
+	s := gen.Runtime()
+	if !unified {
+		gen.WithoutNamespace(s, specs.CgroupNamespace)
+	}
+	if rootless {
+		gen.Rootless(s, uint32(os.Geteuid()), uint32(os.Getegid()))
+	}
+	return s
+}
+
+// unified reports whether the host has cgroup v2 and nothing else.
+func unified() bool {
+	var st unix.Statfs_t
+	return unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+}
+
+func writeSpec(path string, s *specs.Spec) error {
+	data, err := json.MarshalIndent(s, "", "\t")
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -110,12 +111,20 @@ func newRecord(id, bundle string, s *specs.Spec) record {
 			OCIVersion: s.Version, ID: id, Status: Creating, Bundle: bundle, Rootfs: rootfs,
 			Created: time.Now().UTC(), Annotations: s.Annotations, Owner: userName(os.Geteuid()),
 		},
-		BootID:  bootID(),
-		Join:    namespaces.Flags(s.Linux.Namespaces),
-		Hooks:   s.Hooks != nil,
-		Extras:  hasExtras(s),
-		Command: s.Process.Args[0],
+		BootID:    bootID(),
+		Join:      namespaces.Flags(s.Linux.Namespaces),
+		Hooks:     s.Hooks != nil,
+		Extras:    hasExtras(s),
+		Command:   s.Process.Args[0],
+		SharedPid: !ownPid(s.Linux.Namespaces),
 	}
+}
+
+// ownPid reports whether a container gets a new pid namespace.
+func ownPid(list []specs.LinuxNamespace) bool {
+	return slices.ContainsFunc(list, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.PIDNamespace && n.Path == ""
+	})
 }
 
 // claim makes the state directory; that it did not exist is what makes the id ours.

@@ -82,16 +82,13 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (int, erro
 	if err := o.check(); err != nil {
 		return 0, err
 	}
-	c, err := r.load(id)
+	allowed := &verbExec
+	if o.IgnorePaused {
+		allowed = &verbWatch
+	}
+	c, err := r.ready(id, allowed)
 	if err != nil {
 		return 0, err
-	}
-	switch st := r.status(c); {
-	case st == Stopped || st == Creating:
-		return 0, errdefs.New(errdefs.ErrConflict, "cannot exec in a %s container: container not running: %s", st, id)
-	case st == Paused && !o.IgnorePaused:
-		return 0, errdefs.WithHint(errdefs.New(errdefs.ErrConflict, "cannot exec in a paused container: %s", id),
-			"Resume it, or use --ignore-paused.")
 	}
 	j := &joining{container: c, opts: &o, facts: gatherFacts(), debugf: r.debugf}
 	defer j.close()

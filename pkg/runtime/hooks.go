@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -164,7 +165,12 @@ func (c *container) commandRunner(r *Runtime) runner {
 		if listens(p.flags) {
 			p.agent = newAgent(config.Linux.Seccomp, &c.State, specs.StateCreated)
 		}
-		return c.runInside(ctx, pidfd, h, stdin, p)
+		own := *h
+		if len(own.Env) == 0 {
+			// A program of the container has the container's environment, as with runc.
+			own.Env = withHome(config.Process, "/proc/"+strconv.Itoa(c.Pid)+"/root")
+		}
+		return c.runInside(ctx, pidfd, &own, stdin, p)
 	}
 }
 

@@ -14,14 +14,19 @@ import (
 
 // Kill sends a signal to a container's init process or, with all, to each of its
 // processes. With all it also succeeds on a stopped container: where a pid namespace
-// is shared, processes outlive the init, and engines clear them away so.
-func (r *Runtime) Kill(_ context.Context, id string, sig unix.Signal, all bool) error {
+// is shared, processes outlive the init, and engines clear them away so. For the same
+// reason SIGKILL without all kills every process of a container that has no pid
+// namespace of its own, with which the kernel would do that.
+func (r *Runtime) Kill(ctx context.Context, id string, sig unix.Signal, all bool) error {
 	c, err := r.load(id)
 	if err != nil {
 		return err
 	}
 	if all {
 		return c.signalAll(sig)
+	}
+	if sig == unix.SIGKILL && c.SharedPid {
+		return c.killAll()
 	}
 	pidfd, err := c.pidfd()
 	if err != nil {
@@ -32,7 +37,34 @@ func (r *Runtime) Kill(_ context.Context, id string, sig unix.Signal, all bool) 
 	if errors.Is(err, unix.ESRCH) {
 		return c.notRunning()
 	}
-	return err
+	if err != nil || sig != unix.SIGKILL || !c.frozen() {
+		return err
+	}
+	return c.thaw(ctx)
+}
+
+// killAll kills every process in the container's cgroup. If that is gone, or out of
+// our reach (rootless containers may have to do without), the init process is all
+// that we know of.
+func (c *container) killAll() error {
+	group, err := c.cgroup()
+	if err == nil && group.Exists() {
+		return group.Kill()
+	}
+	if !c.alive() {
+		return c.notRunning()
+	}
+	return errors.Join(err, c.killInit())
+}
+
+// thaw lets the processes of a paused container go on, so that they die of the signal
+// they have got: a frozen group of cgroup v1 holds even those back that SIGKILL is for.
+func (c *container) thaw(ctx context.Context) error {
+	group, err := c.cgroup()
+	if err != nil {
+		return err
+	}
+	return group.Thaw(ctx)
 }
 
 // notRunning are the words by which callers know that there is nothing to signal.
@@ -98,34 +130,24 @@ func (r *Runtime) Pids(id string) ([]int, error) {
 
 // Pause freezes every process of a running container.
 func (r *Runtime) Pause(ctx context.Context, id string) error {
-	c, err := r.load(id)
-	if err != nil {
-		return err
-	}
-	if st := r.status(c); st != Running && st != Created {
-		return errdefs.New(errdefs.ErrConflict, "container not running or created: %s", st)
-	}
-	group, err := c.cgroup()
-	if err != nil {
-		return err
-	}
-	return group.Freeze(ctx)
+	return r.change(id, &verbPause, func(c *container) error {
+		group, err := c.cgroup()
+		if err != nil {
+			return err
+		}
+		return group.Freeze(ctx)
+	})
 }
 
 // Resume lets a paused container go on.
 func (r *Runtime) Resume(ctx context.Context, id string) error {
-	c, err := r.load(id)
-	if err != nil {
-		return err
-	}
-	if st := r.status(c); st != Paused {
-		return errdefs.New(errdefs.ErrConflict, "container not paused: %s", st)
-	}
-	group, err := c.cgroup()
-	if err != nil {
-		return err
-	}
-	return group.Thaw(ctx)
+	return r.change(id, &verbResume, func(c *container) error {
+		group, err := c.cgroup()
+		if err != nil {
+			return err
+		}
+		return group.Thaw(ctx)
+	})
 }
 
 // Delete removes what a stopped container has left: its cgroup and its state. A
@@ -151,10 +173,10 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	if err != nil {
 		return err
 	}
-	if st := r.status(c); !force && st != Stopped && st != Created {
-		return errdefs.WithHint(
-			errdefs.New(errdefs.ErrConflict, "cannot delete container %s that is not stopped: %s", id, st),
-			"Kill it first, or use --force.")
+	if !force {
+		if err := verbDelete.allows(id, r.status(c)); err != nil {
+			return err
+		}
 	}
 	return r.remove(ctx, c, c.Hooks)
 }

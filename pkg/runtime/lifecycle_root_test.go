@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -11,7 +12,10 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
+	"box/internal/sys"
+	"box/pkg/spec/gen"
 	"box/pkg/terminal"
 )
 
@@ -55,6 +59,87 @@ func TestLifecycle(t *testing.T) {
 		t.Errorf("second delete: %+v", r)
 	}
 	b.do("delete", "--force", b.id)
+}
+
+// Without a pid namespace of its own nothing dies with the init process: KILL is for
+// all of the container, also when its init is gone already.
+func TestKillWithoutPidNamespace(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	gen.WithoutNamespace(b.spec, specs.PIDNamespace)
+	for _, initGone := range []bool{false, true} {
+		if r := b.run("--detach"); r.code != 0 {
+			t.Fatal(r.err)
+		}
+		init := b.expectStatus(Running).Pid
+		b.do("exec", "--detach", b.id, "sleep", "1001")
+		var pids []int
+		if err := json.Unmarshal([]byte(b.do("ps", "-f", "json", b.id)), &pids); err != nil || len(pids) != 2 {
+			t.Fatalf("processes %v, %v", pids, err)
+		}
+		if initGone {
+			pidfd, err := sys.PidfdOpen(init)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := sys.PidfdSendSignal(pidfd, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			pidfd.Close()
+			waitGone(t, init)
+			b.expectStatus(Stopped)
+		}
+		b.do("kill", b.id, "KILL")
+		for _, pid := range pids {
+			waitGone(t, pid)
+		}
+		b.do("delete", b.id)
+	}
+}
+
+// Two verbs that change one container wait for each other.
+func TestVerbsAreSerialised(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	if r := b.run("--detach"); r.code != 0 {
+		t.Fatal(r.err)
+	}
+	lock, err := (&Runtime{Root: b.root}).lock(b.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*exec.Cmd
+	for _, verb := range []string{"pause", "delete"} {
+		cmd := b.command(verb, b.id)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, cmd)
+	}
+	b.do("kill", b.id, "0") // gets through
+	b.do("exec", b.id, "true")
+	b.expectStatus(Running) // nothing has happened yet
+	lock.Close()
+	if err := all[0].Wait(); err != nil {
+		t.Errorf("pause: %v", err)
+	}
+	if err := all[1].Wait(); err == nil {
+		t.Error("delete of a running container went through")
+	}
+	b.expectStatus(Paused)
+	if r := b.try("exec", b.id, "true"); r.code != 255 || !strings.Contains(r.err, "cannot exec in a paused container") {
+		t.Errorf("exec when paused: %+v", r)
+	}
+	if r := b.try("pause", b.id); r.code != 1 {
+		t.Errorf("second pause: %+v", r)
+	}
+	b.do("resume", b.id)
+	if r := b.try("resume", b.id); r.code != 1 || !strings.Contains(r.err, "container not paused") {
+		t.Errorf("second resume: %+v", r)
+	}
+	b.do("pause", b.id)
+	pid := b.expectStatus(Paused).Pid
+	b.do("kill", b.id, "KILL")
+	waitGone(t, pid)
+	b.do("delete", b.id)
 }
 
 func TestExitCodes(t *testing.T) {

@@ -336,17 +336,41 @@ func environment(env []string, name string) (string, bool) {
 
 // withHome returns the environment with HOME in it: engines leave it to the runtime
 // to look up the home directory of the command's user, as runc does.
+//
+// Of several entries with one name only the last is kept: which one counts would be up
+// to the command, and to its C library.
 func withHome(p *specs.Process, root string) []string {
-	if home, _ := environment(p.Env, "HOME"); home != "" {
-		return p.Env
+	env := lastOfEach(p.Env)
+	if home, _ := environment(env, "HOME"); home != "" {
+		return env
 	}
-	env := make([]string, 0, len(p.Env)+1)
-	for _, e := range p.Env { // an empty HOME counts as none, and must not stand before ours
+	kept := make([]string, 0, len(env)+1)
+	for _, e := range env { // an empty HOME counts as none, and must not stand before ours
 		if e != "HOME=" {
-			env = append(env, e)
+			kept = append(kept, e)
 		}
 	}
-	return append(env, "HOME="+home(root, p.User.UID))
+	return append(kept, "HOME="+home(root, p.User.UID))
+}
+
+// lastOfEach returns an environment without the entries that a later one overrides, in
+// the order of those that remain. Nearly always that is the environment itself.
+func lastOfEach(env []string) []string {
+	at := make(map[string]int, len(env))
+	for i, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		at[name] = i
+	}
+	if len(at) == len(env) {
+		return env
+	}
+	kept := make([]string, 0, len(at))
+	for i, e := range env {
+		if name, _, _ := strings.Cut(e, "="); at[name] == i {
+			kept = append(kept, e)
+		}
+	}
+	return kept
 }
 
 // home looks a user up in the passwd of a root directory; "/" if it is not there,

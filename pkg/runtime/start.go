@@ -18,23 +18,7 @@ import (
 // Start lets a created container execute its command, and returns when it has: or
 // why it has not.
 func (r *Runtime) Start(ctx context.Context, id string) error {
-	lock, err := r.lock(id)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	c, err := r.load(id)
-	if err != nil {
-		return err
-	}
-	switch st := r.status(c); st {
-	case Created:
-		return r.start(ctx, c)
-	case Stopped:
-		return errdefs.New(errdefs.ErrConflict, "cannot start a container that has stopped: %s", id)
-	default:
-		return errdefs.New(errdefs.ErrConflict, "cannot start an already running container: %s is %s", id, st)
-	}
+	return r.change(id, &verbStart, func(c *container) error { return r.start(ctx, c) })
 }
 
 // start does the work of Start; the caller holds the lock.

@@ -58,6 +58,7 @@ type record struct {
 	FilterFlags uint             `json:"filterFlags"`      // for seccomp(2), with the filter in filterFile
 	Extras      bool             `json:"extras,omitempty"` // config.json has settings that exec takes over (hasExtras)
 	Hooks       bool             `json:"hooks"`            // config.json has hooks for start or delete
+	SharedPid   bool             `json:"sharedPid"`        // no pid namespace of its own: killing init leaves the others
 }
 
 // Names of the files in a container's state directory.
