@@ -202,11 +202,11 @@ func (c *creation) prepare() error {
 // adopt writes down the process and does to it what only a parent can do.
 func (c *creation) adopt() error {
 	c.Pid = c.proc.Pid
-	start, _, err := processStart(c.Pid)
+	p, err := processStat(c.Pid)
 	if err != nil {
 		return err
 	}
-	c.StartTime = start
+	c.StartTime = p.start
 	if err := c.save(); err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func (c *container) killAll() error {
 	if err == nil && group.Exists() {
 		return group.Kill()
 	}
-	if !c.alive() {
+	if _, ok := c.process(); !ok {
 		return c.notRunning()
 	}
 	return errors.Join(err, c.killInit())
@@ -85,7 +85,7 @@ func (c *container) pidfd() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.alive() {
+	if _, ok := c.process(); !ok {
 		f.Close()
 		return nil, c.notRunning()
 	}
@@ -223,9 +223,6 @@ func (c *container) end(ctx context.Context) error {
 
 // killInit kills the init process and waits until it is dead (a zombie is).
 func (c *container) killInit() error {
-	if !c.alive() {
-		return nil
-	}
 	pidfd, err := c.pidfd()
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil

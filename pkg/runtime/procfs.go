@@ -2,6 +2,8 @@ package runtime
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -14,13 +16,16 @@ import (
 // status looks up where the container stands. Nothing of it is stored: a stored
 // status is wrong as soon as a process dies.
 func (r *Runtime) status(c *container) Status {
+	// In this order: a dying program closes the fifo after the kernel has marked it as
+	// exiting, and before it is a zombie.
+	waiting := c.waiting()
 	switch {
 	case !c.alive():
 		if c.Pid == 0 && r.locked(c.ID) {
 			return Creating
 		}
 		return Stopped
-	case c.waiting():
+	case waiting:
 		return Created
 	case c.frozen():
 		return Paused
@@ -28,14 +33,21 @@ func (r *Runtime) status(c *container) Status {
 	return Running
 }
 
-// alive reports whether the init process is still the one that was started, and
-// not a zombie: its exit has happened even if nobody has collected it.
+// alive reports whether the init process is still the one that was started, and has
+// not begun to exit.
 func (c *container) alive() bool {
+	p, ok := c.process()
+	return ok && !p.exiting
+}
+
+// process looks up the init process; not ok if it is gone, or a zombie: its exit has
+// happened even if nobody has collected it.
+func (c *container) process() (stat, bool) {
 	if c.Pid <= 0 || c.BootID != bootID() {
-		return false
+		return stat{}, false
 	}
-	start, zombie, err := processStart(c.Pid)
-	return err == nil && !zombie && start == c.StartTime
+	p, err := processStat(c.Pid)
+	return p, err == nil && !p.zombie && p.start == c.StartTime
 }
 
 // waiting reports whether init is still the launch program: then, and only then,
@@ -51,21 +63,39 @@ func (c *container) waiting() bool {
 	return true
 }
 
-// processStart reads when a process started (clock ticks since boot) and whether
-// it is a zombie, from /proc/PID/stat (proc_pid_stat(5)). The command name is in
-// parentheses and may itself hold anything, so fields count from the last ")".
-func processStart(pid int) (start uint64, zombie bool, err error) {
+// stat is what we read of a process.
+type stat struct {
+	start   uint64 // clock ticks since boot
+	zombie  bool
+	exiting bool // the kernel is taking it down, or has
+}
+
+// processStat reads /proc/PID/stat (proc_pid_stat(5)).
+func processStat(pid int) (stat, error) {
 	data, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, false, err
+		return stat{}, err
 	}
+	p, err := parseStat(data)
+	if err != nil {
+		return stat{}, fmt.Errorf("parse /proc/%d/stat: %w", pid, err)
+	}
+	return p, nil
+}
+
+// parseStat reads the text of a stat file. The command name is in parentheses and may
+// itself hold anything, so fields count from the last ")".
+func parseStat(data []byte) (stat, error) {
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	const state, starttime = 0, 19 // fields 3 and 22 of the manual page; the cut took two
+	const state, flags, starttime = 0, 6, 19 // fields 3, 9 and 22 of the manual page; the cut took two
+	const exiting = 0x4                      // PF_EXITING (include/linux/sched.h)
 	if len(fields) <= starttime {
-		return 0, false, errdefs.New(errdefs.ErrCorrupt, "parse /proc/%d/stat: %d fields", pid, len(fields))
+		return stat{}, errdefs.New(errdefs.ErrCorrupt, "%d fields", len(fields))
 	}
-	start, err = strconv.ParseUint(fields[starttime], 10, 64)
-	return start, fields[state] == "Z" || fields[state] == "X", err
+	bits, err := strconv.ParseUint(fields[flags], 10, 64)
+	start, err2 := strconv.ParseUint(fields[starttime], 10, 64)
+	zombie := fields[state] == "Z" || fields[state] == "X"
+	return stat{start, zombie, zombie || bits&exiting != 0}, errors.Join(err, err2)
 }
 
 // bootID names this boot of the kernel; "" where /proc does not tell.
