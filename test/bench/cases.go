@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"box/test/baseimage"
@@ -20,7 +21,7 @@ type field struct {
 	turns int
 	undo  []func()
 
-	usable []string // runtimes
+	usable []peer // runtimes
 }
 
 func (f *field) tidy() {
@@ -80,25 +81,55 @@ func (f *field) startCase() benchCase {
 	return c
 }
 
+// peer is one OCI runtime with the global flags it needs here.
+type peer struct {
+	name  string
+	state string // its state directory
+	argv  []string
+}
+
+func (r peer) command(args ...string) []string {
+	return slices.Concat(r.argv, []string{"--root", r.state}, args)
+}
+
+// base names the runtime in paths.
+func (r peer) base() string { return filepath.Base(r.argv[0]) }
+
 // runtimes are box-runtime and the others that are installed and can run the
 // bundle on this machine.
-func (f *field) runtimes() []string {
+func (f *field) runtimes() []peer {
 	if f.usable != nil {
 		return f.usable
 	}
-	f.usable = []string{filepath.Join(f.bin, "box-runtime")}
+	f.usable = []peer{f.peer("", f.bin+"/box-runtime")}
 	bundle := f.bundle("probe", "true")
 	for _, other := range []string{"crun", "runc"} {
 		if !installed(other) {
 			continue
 		}
-		if out, err := exec.CommandContext(f.ctx, other, "--root", f.rootOf(other), "run", "--bundle", bundle, "bench-probe").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%s is left out, it cannot run here: %s\n", other, strings.TrimSpace(string(out)))
-			continue
+		if r, ok := f.probe(bundle, f.peer("", other)); ok {
+			f.usable = append(f.usable, r)
+		} else if r, ok := f.probe(bundle, f.peer(" without cgroups", other, "--cgroup-manager=disabled")); other == "crun" && ok {
+			// It needs to raise RLIMIT_MEMLOCK for its device rules, which not every
+			// root may. Without a cgroup it has less to do than the others.
+			f.usable = append(f.usable, r)
 		}
-		f.usable = append(f.usable, other)
 	}
 	return f.usable
+}
+
+func (f *field) peer(note string, argv ...string) peer {
+	base := filepath.Base(argv[0])
+	return peer{name: base + note, state: filepath.Join(f.dir, "state-"+base), argv: argv}
+}
+
+// probe tries a runtime, and says why it is left out.
+func (f *field) probe(bundle string, r peer) (peer, bool) {
+	out, err := f.command(r, "run", "--bundle", bundle, "bench-probe").CombinedOutput()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s is left out, it cannot run here: %s\n", r.name, strings.TrimSpace(string(out)))
+	}
+	return r, err == nil
 }
 
 // bundle makes a bundle whose command is argv, once per name.
@@ -140,17 +171,12 @@ func runcSpec(f *field, dir string) string {
 	return string(data)
 }
 
-// rootOf keeps the state of each runtime apart.
-func (f *field) rootOf(runtime string) string {
-	return filepath.Join(f.dir, "state-"+filepath.Base(runtime))
-}
-
 func (f *field) runtimeRun() benchCase {
 	bundle := f.bundle("true", "true")
 	c := benchCase{name: "runtime: run true", turns: f.turns}
 	for _, r := range f.runtimes() {
-		c.contenders = append(c.contenders, contender{name: filepath.Base(r), steps: func(n int) [][]string {
-			return [][]string{{r, "--root", f.rootOf(r), "run", "--bundle", bundle, fmt.Sprintf("bench-run-%d", n)}}
+		c.contenders = append(c.contenders, contender{name: r.name, steps: func(n int) [][]string {
+			return [][]string{r.command("run", "--bundle", bundle, fmt.Sprintf("bench-run-%d", n))}
 		}})
 	}
 	return c
@@ -160,12 +186,12 @@ func (f *field) runtimeLifecycle() benchCase {
 	bundle := f.bundle("life", "true")
 	c := benchCase{name: "runtime: create, start, delete", turns: f.turns}
 	for _, r := range f.runtimes() {
-		c.contenders = append(c.contenders, contender{name: filepath.Base(r), steps: func(n int) [][]string {
+		c.contenders = append(c.contenders, contender{name: r.name, steps: func(n int) [][]string {
 			id := fmt.Sprintf("bench-life-%d", n)
 			return [][]string{
-				{r, "--root", f.rootOf(r), "create", "--bundle", bundle, id},
-				{r, "--root", f.rootOf(r), "start", id},
-				{r, "--root", f.rootOf(r), "delete", "--force", id},
+				r.command("create", "--bundle", bundle, id),
+				r.command("start", id),
+				r.command("delete", "--force", id),
 			}
 		}})
 	}
@@ -176,9 +202,13 @@ func (f *field) runtimeExec() benchCase {
 	bundle := f.bundle("exec", "sleep", "3600")
 	c := benchCase{name: "runtime: exec true", turns: f.turns}
 	for _, r := range f.runtimes() {
-		f.must("sh", "-c", fmt.Sprintf("%q --root %q run -d --bundle %q bench-exec </dev/null >/dev/null 2>&1", r, f.rootOf(r), bundle))
-		f.undo = append(f.undo, func() { _ = exec.Command(r, "--root", f.rootOf(r), "delete", "--force", "bench-exec").Run() })
-		c.contenders = append(c.contenders, contender{name: filepath.Base(r), steps: once(r, "--root", f.rootOf(r), "exec", "bench-exec", "true")})
+		id := "bench-exec-" + r.base()
+		f.must(slices.Concat([]string{"sh", "-c", `exec "$@" </dev/null >/dev/null 2>&1`, "sh"}, r.command("run", "-d", "--bundle", bundle, id))...)
+		f.undo = append(f.undo, func() {
+			argv := r.command("delete", "--force", id)
+			_ = exec.Command(argv[0], argv[1:]...).Run() // after an interrupt, too
+		})
+		c.contenders = append(c.contenders, contender{name: r.name, steps: once(r.command("exec", id, "true")...)})
 	}
 	return c
 }

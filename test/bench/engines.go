@@ -31,7 +31,7 @@ func (f *field) engines() []engine {
 	list := []engine{{"box", []string{f.bin + "/box", "--root", f.dir + "/box", "--runroot", f.dir + "/boxrun"}}}
 	if installed("podman") {
 		base := []string{"podman", "--root", f.dir + "/podman", "--runroot", f.dir + "/podmanrun", "--cgroup-manager", "cgroupfs"}
-		if !slices.Contains(f.runtimes(), "crun") {
+		if !slices.ContainsFunc(f.runtimes(), func(r peer) bool { return r.name == "crun" }) {
 			base = append(base, "--runtime", "runc")
 		}
 		list = append(list, engine{"podman", base})

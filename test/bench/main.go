@@ -50,6 +50,7 @@ func main() {
 	if os.Getenv(insideVar) == "" {
 		os.Exit(reexec())
 	}
+	syscall.CloseOnExec(memoryFile)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := bench(ctx, *bin, *only, *turns); err != nil {
@@ -60,6 +61,10 @@ func main() {
 
 // insideVar marks the process that runs in the private mount namespace.
 const insideVar = "BOX_BENCH_INSIDE"
+
+// memoryFile is the descriptor of the host's v1 hierarchy with the memory
+// controller, if it has one: the private mount hides it.
+const memoryFile = 3
 
 // reexec runs this program again in a mount namespace of its own, with a
 // cgroup2 mount on /sys/fs/cgroup.
@@ -73,6 +78,10 @@ func reexec() int {
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), insideVar+"=1")
+	if memory, err := os.Open("/sys/fs/cgroup/memory"); err == nil {
+		defer memory.Close()
+		cmd.ExtraFiles = []*os.File{memory}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -105,6 +114,15 @@ func bench(ctx context.Context, bin, only string, turns int) error {
 		}
 		c.print(out, got)
 	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	all, err := f.figures(only)
+	if err != nil {
+		return err
+	}
+	fmt.Println()
+	printFigures(out, all)
 	return out.Flush()
 }
 
