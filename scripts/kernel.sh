@@ -21,8 +21,12 @@ fetch() {
 		package=$(apt-cache depends --important linux-image-cloud-amd64 | awk '$1 == "Depends:" { print $2; exit }')
 	fi
 	[ -n "$package" ] || { echo "kernel.sh: linux-image-cloud-amd64: not in the package sources" >&2; exit 1; }
+	cd "$1"
 	# The list may be older than the mirror, which keeps the newest only.
-	(cd "$1" && apt-get download -qq "$package" 2>/dev/null || { apt-get update -qq && apt-get download -qq "$package"; })
+	if ! apt-get download -qq "$package" 2>/dev/null; then
+		apt-get update -qq
+		apt-get download -qq "$package"
+	fi
 }
 
 mkdir -p "$cache"
@@ -34,7 +38,7 @@ if [ ! -e "$out/boot/vmlinuz" ]; then
 	work=$(mktemp -d "$cache/tmp.XXXXXX")
 	trap 'rm -rf "$work"' EXIT INT TERM
 	if [ -z "$deb" ]; then
-		fetch "$work"
+		(fetch "$work")
 		deb=$(find "$work" -maxdepth 1 -name '*.deb')
 	fi
 	dpkg-deb -x "$deb" "$work/kernel"

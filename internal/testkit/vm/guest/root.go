@@ -1,7 +1,9 @@
 package guest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -125,7 +127,7 @@ func makeNodes() error {
 	for name, target := range map[string]string{
 		"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1", "/dev/stderr": "fd/2",
 	} {
-		if err := os.Symlink(target, name); err != nil && !os.IsExist(err) {
+		if err := os.Symlink(target, name); !errors.Is(err, fs.ErrExist) && err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,9 @@ package guest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -29,7 +31,7 @@ func makeUser() error {
 	}
 	for _, l := range lines {
 		old, err := os.ReadFile(l.file)
-		if err != nil && !os.IsNotExist(err) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		if err := os.WriteFile(l.file, addEntry(old, l.line), 0o644); err != nil {
