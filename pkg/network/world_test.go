@@ -37,7 +37,6 @@ const (
 	internetAddr = "203.0.113.9"
 	uplinkMTU    = 1420
 	callTimeout  = 10 * time.Second
-	callTry      = 3 * time.Second
 	// refusedAfter bounds the wait for an answer that must not come, where the
 	// packet is dropped rather than rejected.
 	refusedAfter = time.Second
@@ -216,14 +215,7 @@ func (w *world) call(ns *os.File, proto, addr string, wait time.Duration) (answe
 // expect calls and compares the answer.
 func (w *world) expect(ns *os.File, proto, addr, want string) {
 	w.t.Helper()
-	deadline := time.Now().Add(callTimeout)
-	got := w.call(ns, proto, addr, callTry)
-	// Another try is another connection: one may be lost to what connection tracking
-	// remembers of a predecessor with the same addresses and ports.
-	for got != want && time.Now().Before(deadline) {
-		got = w.call(ns, proto, addr, callTry)
-	}
-	if got != want {
+	if got := w.call(ns, proto, addr, callTimeout); got != want {
 		w.t.Errorf("call %s %s: %q, want %q", proto, addr, got, want)
 	}
 }
