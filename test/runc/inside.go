@@ -27,7 +27,8 @@ var viewNames = []string{"host", "v2", "plain"}
 type job struct {
 	View     string
 	Work     string // directory of this job
-	Suite    string // the suite in the cache
+	Suite    string // the suites in the cache
+	Dir      string // where the command starts
 	Cgroups  sandbox
 	Seconds  int // limit for all
 	Features string
@@ -78,7 +79,7 @@ func (j job) setUp() error {
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("set lo up: %w: %s", err, out)
 	}
-	return os.Chdir(j.Work)
+	return os.Chdir(j.Dir)
 }
 
 // supervise starts the command and reaps until it has ended, or its time has.
@@ -87,11 +88,7 @@ func (j job) supervise() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return 0, err
-	}
-	child, err := os.StartProcess(program, j.Args, &os.ProcAttr{Env: j.Env, Files: []*os.File{null, os.Stdout, os.Stderr}})
+	child, err := os.StartProcess(program, j.Args, &os.ProcAttr{Env: j.Env, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
 	if err != nil {
 		return 0, err
 	}
@@ -119,6 +116,9 @@ func (j job) supervise() (int, error) {
 
 // lookPath finds a program in the PATH of env, not in this process's.
 func lookPath(name string, env []string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
 	for _, e := range env {
 		list, ok := strings.CutPrefix(e, "PATH=")
 		if !ok {

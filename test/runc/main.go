@@ -148,7 +148,7 @@ func (s *session) compare(ctx context.Context, view, file string, known []differ
 	if s.features != "" {
 		label += "-rootless-" + s.features
 	}
-	base, err := s.outcome(ctx, label, view, file, s.suite.runc(), !s.fresh)
+	base, err := s.outcome(ctx, label, view, file, s.suite.standard(file), !s.fresh)
 	if err != nil {
 		return nil, err
 	}

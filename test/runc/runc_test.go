@@ -19,6 +19,8 @@ not ok 2 runc exec # timeout after 90s
 ok 3 runc list # skip (test requires root)
 # stray
 ok 4 a # b
+ok 5 - a # SKIP no such thing
+ok 6 # SKIP nothing here
 `
 	got, err := parseTAP(strings.NewReader(tap))
 	if err != nil {
@@ -29,6 +31,8 @@ ok 4 a # b
 		{Name: "runc exec", Outcome: failed, Why: "timeout after 90s", Output: []string{"(in test file x.bats, line 3)", "  failed"}},
 		{Name: "runc list", Outcome: skipped, Why: "test requires root"},
 		{Name: "a", Outcome: passed, Why: "b"},
+		{Name: "a (2)", Outcome: skipped, Why: "no such thing"},
+		{Outcome: skipped, Why: "nothing here"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // runFile runs one bats file with one runtime and returns its tests. A file that
@@ -36,11 +39,7 @@ func (s *session) runFile(ctx context.Context, view, file, runtime string) ([]re
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	results, err := s.read(file, output)
-	if err == nil && len(results) == 0 && runErr != nil && s.filter == "" {
-		err = fmt.Errorf("run %s: %w: %s", file, runErr, output)
-	}
-	return results, err
+	return s.read(file, output)
 }
 
 // read understands what bats printed.
@@ -49,14 +48,17 @@ func (s *session) read(file string, output []byte) ([]result, error) {
 	if err != nil || s.filter != "" {
 		return results, err
 	}
+	if len(results) == 0 {
+		results = []result{{Name: "(file)", Outcome: failed, Output: strings.Split(string(output), "\n")}}
+	}
+	if strings.HasPrefix(file, toolPrefix) {
+		return results, nil
+	}
 	source, err := os.ReadFile(filepath.Join(s.suite.batsDir(), file+".bats"))
 	if err != nil {
 		return nil, err
 	}
 	names, err := declared(bytes.NewReader(source))
-	if err == nil && len(results) == 0 {
-		results = []result{{Name: "(file)", Outcome: failed, Output: strings.Split(string(output), "\n")}}
-	}
 	return complete(results, names), err
 }
 
@@ -82,21 +84,31 @@ func (s *session) newJob(work, view, file, runtime string) (job, error) {
 	if err != nil {
 		return job{}, fmt.Errorf("copy the runtime: %w", err)
 	}
+	mounted := suite{dir: filepath.Join(work, "suite")}
 	j := job{View: view, Work: work, Suite: s.suite.dir, Seconds: int(s.perFile / time.Second), Features: s.features}
-	j.Args = []string{"bats", "--tap"}
-	if s.filter != "" {
-		j.Args = append(j.Args, "-f", s.filter)
-	}
-	j.Args = append(j.Args, filepath.Join(work, "suite", "tests", "integration", file+".bats"))
+	j.Dir, j.Args = s.command(mounted, file)
 	j.Env = []string{
 		"RUNC=" + program,
-		"PATH=" + filepath.Join(work, "suite", "shims") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"RUNTIME=" + program,
+		"PATH=" + filepath.Join(mounted.source(), "shims") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"TMPDIR=" + filepath.Join(work, "tmp"),
 		"HOME=" + filepath.Join(work, "home"),
 		"TERM=dumb", "LC_ALL=C",
 		fmt.Sprintf("BATS_TEST_TIMEOUT=%d", int(s.perTest/time.Second)),
 	}
 	return j, nil
+}
+
+// command is what runs a file of tests, and where.
+func (s *session) command(mounted suite, file string) (dir string, args []string) {
+	if name, ok := strings.CutPrefix(file, toolPrefix); ok {
+		return mounted.tools(), []string{filepath.Join(mounted.tools(), "bin", name)}
+	}
+	args = []string{"bats", "--tap"}
+	if s.filter != "" {
+		args = append(args, "-f", s.filter)
+	}
+	return mounted.dir, append(args, filepath.Join(mounted.batsDir(), file+".bats"))
 }
 
 // start runs the job in namespaces of its own and returns what bats printed.
@@ -107,12 +119,20 @@ func (s *session) start(ctx context.Context, j job) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.perFile+20*time.Second, errors.New("did not end in its time"))
 	defer cancel()
+	master, terminal, err := openTerminal()
+	if err != nil {
+		return nil, err
+	}
+	defer master.Close()
+	defer terminal.Close()
+	go io.Copy(io.Discard, master) // a full terminal would stop who writes to it
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", insideVerb, string(arg))
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
 		Setsid:     true,
+		Setctty:    true, // of standard input: runc opens /dev/tty
 		Pdeathsig:  syscall.SIGKILL,
 	}
 	cmd.Cancel = func() error {
@@ -122,4 +142,22 @@ func (s *session) start(ctx context.Context, j job) ([]byte, error) {
 	cmd.WaitDelay = 10 * time.Second
 	err = cmd.Run()
 	return out.Bytes(), err
+}
+
+// openTerminal makes a pseudoterminal. Its slave is the terminal that a job's
+// commands are controlled by.
+func openTerminal() (master, slave *os.File, err error) {
+	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open terminal: %w", err)
+	}
+	err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	if err == nil {
+		var fd int
+		if fd, err = unix.IoctlRetInt(int(master.Fd()), unix.TIOCGPTPEER); err == nil {
+			return master, os.NewFile(uintptr(fd), "terminal"), nil
+		}
+	}
+	master.Close()
+	return nil, nil, fmt.Errorf("open terminal: %w", err)
 }

@@ -25,11 +25,13 @@ var helpers = []string{"recvtty", "sd-helper", "seccompagent", "fs-idmap", "pidf
 // commands are what the tests call beside them.
 var commands = []string{"bats", "jq", "gawk", "gcc", "ip", "unshare", "nsenter", "taskset", "newuidmap"}
 
-// suite is runc's source tree, built and with images, in the cache.
+// suite is a directory of the cache with runc's source tree, built and with
+// images, and that of the runtime-tools beside it.
 type suite struct{ dir string }
 
-func (s suite) runc() string     { return filepath.Join(s.dir, "runc") }
-func (s suite) batsDir() string  { return filepath.Join(s.dir, "tests", "integration") }
+func (s suite) source() string   { return filepath.Join(s.dir, "runc-"+runcVersion) }
+func (s suite) runc() string     { return filepath.Join(s.source(), "runc") }
+func (s suite) batsDir() string  { return filepath.Join(s.source(), "tests", "integration") }
 func (s suite) testdata() string { return filepath.Join(s.batsDir(), "testdata") }
 
 func cacheDir() string {
@@ -43,54 +45,74 @@ func cacheDir() string {
 // prepareSuite makes the suite if it is not there: a minute, and half a minute
 // for each image.
 func prepareSuite(ctx context.Context) (suite, error) {
-	s := suite{dir: filepath.Join(cacheDir(), runcVersion)}
-	if _, err := os.Stat(filepath.Join(s.dir, "complete")); err == nil {
-		return s, nil
+	s := suite{dir: cacheDir()}
+	marks := map[string][]func(context.Context) error{
+		filepath.Join(s.source(), "complete"): {s.fetchRunc, s.build, s.images},
+		filepath.Join(s.tools(), "complete"):  {s.fetchTools, s.buildTools},
 	}
-	for _, c := range commands {
-		if _, err := exec.LookPath(c); err != nil {
-			return s, fmt.Errorf("%s: not installed; try: sh scripts/test-deps.sh runc-suite", c)
+	for mark, steps := range marks {
+		if _, err := os.Stat(mark); err == nil {
+			continue
 		}
-	}
-	fmt.Fprintf(os.Stderr, "making runc %s and its tests ready in %s ...\n", runcVersion, s.dir)
-	for _, step := range []func(context.Context) error{s.fetch, s.build, s.images} {
-		if err := step(ctx); err != nil {
+		if err := makeReady(ctx, filepath.Dir(mark), steps); err != nil {
+			return s, err
+		}
+		if err := os.WriteFile(mark, nil, 0o644); err != nil {
 			return s, err
 		}
 	}
-	return s, os.WriteFile(filepath.Join(s.dir, "complete"), nil, 0o644)
+	return s, nil
 }
 
-// fetch copies the sources out of the module cache, which is read-only.
-func (s suite) fetch(ctx context.Context) error {
+func makeReady(ctx context.Context, dir string, steps []func(context.Context) error) error {
+	for _, c := range commands {
+		if _, err := exec.LookPath(c); err != nil {
+			return fmt.Errorf("%s: not installed; try: sh scripts/test-deps.sh runc-suite", c)
+		}
+	}
+	fmt.Fprintf(os.Stderr, "making %s ready ...\n", dir)
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s suite) fetchRunc(ctx context.Context) error {
+	return fetch(ctx, "github.com/opencontainers/runc@"+runcVersion, s.source())
+}
+
+// fetch copies a module's sources out of the module cache, which is read-only.
+func fetch(ctx context.Context, module, dir string) error {
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", "github.com/opencontainers/runc@"+runcVersion)
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", module)
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("download runc's sources: %w: %s", err, out.String())
+		return fmt.Errorf("download %s: %w: %s", module, err, out.String())
 	}
-	var module struct{ Dir string }
-	if err := json.Unmarshal(out.Bytes(), &module); err != nil {
-		return fmt.Errorf("download runc's sources: %w", err)
+	var place struct{ Dir string }
+	if err := json.Unmarshal(out.Bytes(), &place); err != nil {
+		return fmt.Errorf("download %s: %w", module, err)
 	}
-	if err := os.RemoveAll(s.dir); err != nil {
+	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
-	if err := os.CopyFS(s.dir, os.DirFS(module.Dir)); err != nil {
-		return fmt.Errorf("copy runc's sources: %w", err)
+	if err := os.CopyFS(dir, os.DirFS(place.Dir)); err != nil {
+		return fmt.Errorf("copy %s: %w", module, err)
 	}
 	// The zip format of modules knows no execute bits.
-	return command(ctx, s.dir, "sh", "-c", "chmod -R u+w . && find . -name '*.sh' -exec chmod +x {} +")
+	return command(ctx, dir, "sh", "-c", "chmod -R u+w . && find . -name '*.sh' -exec chmod +x {} +")
 }
 
 // build compiles runc and the helpers. libpathrs is a Rust library that runc can
 // do without.
 func (s suite) build(ctx context.Context) error {
 	goBuild := func(out, pkg string) error {
-		return command(ctx, s.dir, "env", "CGO_ENABLED=1", "go", "build", "-trimpath", "-buildvcs=false", "-buildmode=pie",
+		return command(ctx, s.source(), "env", "CGO_ENABLED=1", "go", "build", "-trimpath", "-buildvcs=false", "-buildmode=pie",
 			"-tags", "seccomp urfave_cli_no_docs", "-ldflags", "-X main.gitCommit="+runcVersion, "-o", out, pkg)
 	}
 	if err := goBuild("runc", "."); err != nil {
@@ -123,13 +145,26 @@ func (s suite) images(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(s.dir, "shims"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(s.source(), "shims"), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(s.dir, "shims", "go"), []byte("#!/bin/sh\necho "+runtime.GOARCH+"\n"), 0o755)
+	return os.WriteFile(filepath.Join(s.source(), "shims", "go"), []byte("#!/bin/sh\necho "+runtime.GOARCH+"\n"), 0o755)
 }
 
-// files are the names of the wanted bats files, without the ending.
+// standard is the runtime whose outcome is asked of others. The validation
+// programs need one of their time, with what they put into a configuration
+// runc's newer releases cannot start a container: the distribution's runc.
+func (s suite) standard(file string) string {
+	if strings.HasPrefix(file, toolPrefix) {
+		if path, err := exec.LookPath("runc"); err == nil {
+			return path
+		}
+	}
+	return s.runc()
+}
+
+// files are the names of the wanted bats files, without the ending, and of the
+// validation programs.
 func (s suite) files(wanted []string) ([]string, error) {
 	paths, err := filepath.Glob(filepath.Join(s.batsDir(), "*.bats"))
 	if err != nil {
@@ -139,6 +174,13 @@ func (s suite) files(wanted []string) ([]string, error) {
 	for _, p := range paths {
 		all = append(all, strings.TrimSuffix(filepath.Base(p), ".bats"))
 	}
+	programs, err := filepath.Glob(filepath.Join(s.tools(), "bin", "*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range programs {
+		all = append(all, toolPrefix+filepath.Base(p))
+	}
 	if len(wanted) == 0 {
 		return all, nil
 	}
@@ -146,7 +188,7 @@ func (s suite) files(wanted []string) ([]string, error) {
 	for _, w := range wanted {
 		w = strings.TrimSuffix(filepath.Base(w), ".bats")
 		if !slices.Contains(all, w) {
-			return nil, fmt.Errorf("%s: no such bats file; there are: %s", w, strings.Join(all, " "))
+			return nil, fmt.Errorf("%s: no such file of tests; there are: %s", w, strings.Join(all, " "))
 		}
 		files = append(files, w)
 	}

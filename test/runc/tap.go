@@ -30,15 +30,20 @@ type result struct {
 var tapLine = regexp.MustCompile(`^(ok|not ok) [0-9]+ (.*)$`)
 
 // parseTAP reads what `bats --tap` prints. What stands between two results
-// belongs to the one before.
+// belongs to the one before. Names that come again are numbered.
 func parseTAP(r io.Reader) ([]result, error) {
 	var results []result
+	seen := map[string]int{}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), 16<<20)
 	for lines.Scan() {
 		line := lines.Text()
 		if m := tapLine.FindStringSubmatch(line); m != nil {
-			results = append(results, parseResult(m[1], m[2]))
+			r := parseResult(m[1], m[2])
+			if seen[r.Name]++; seen[r.Name] > 1 {
+				r.Name = fmt.Sprintf("%s (%d)", r.Name, seen[r.Name])
+			}
+			results = append(results, r)
 			continue
 		}
 		if n := len(results); n > 0 && results[n-1].Outcome == failed {
@@ -49,15 +54,15 @@ func parseTAP(r io.Reader) ([]result, error) {
 }
 
 func parseResult(word, rest string) result {
-	name, why, directive := strings.Cut(rest, " # ")
-	r := result{Name: name, Outcome: passed, Why: why}
-	reason, isSkip := strings.CutPrefix(why, "skip")
+	name, why, directive := strings.Cut(" "+strings.TrimPrefix(rest, "- "), " # ")
+	r := result{Name: strings.TrimSpace(name), Outcome: passed, Why: why}
+	_, isSkip := strings.CutPrefix(strings.ToLower(why), "skip")
 	switch {
 	case word == "not ok":
 		r.Outcome = failed
 	case directive && isSkip:
 		r.Outcome = skipped
-		r.Why = strings.Trim(reason, " ()")
+		r.Why = strings.Trim(why[len("skip"):], " ()")
 	}
 	return r
 }
