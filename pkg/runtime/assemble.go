@@ -34,6 +34,7 @@ type blueprint struct {
 // order of the kernel calls; each step tells its own reason.
 func (bp *blueprint) plan() (*assembly, error) {
 	b := newAssembly(bp.fds.report)
+	b.confine(bp.proc)
 	b.begin()
 	bp.set.AddJoins(b.plan, bp.joins)
 	bp.set.AddCgroup(b.plan)

@@ -65,6 +65,9 @@ func capabilityNumber(name string) int {
 	return slices.Index(capabilityNames[:], strings.ToUpper(name))
 }
 
+// allCapabilities are those of a process that holds every one, known or not.
+const allCapabilities = ^uint64(0)
+
 // check names the first capability that cannot be given, where the kernel would
 // only say "operation not permitted".
 func (c *capabilities) check(held uint64) error {

@@ -97,6 +97,7 @@ func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
 	}
 	c := &creation{rt: r, opts: o, spec: config, facts: gatherFacts()}
 	c.container = &container{dir: r.dir(id), record: newRecord(id, bundle, config)}
+	c.KeepKeyring = o.NoNewKeyring
 	return c, c.claim()
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,13 +42,13 @@ type ExecOptions struct {
 	PreserveFDs   int
 	IgnorePaused  bool
 	Cgroup        string // refused
-	AppArmor      string // refused
-	ProcessLabel  string // refused
+	AppArmor      string // profile, instead of the container's
+	ProcessLabel  string // SELinux label, instead of the container's
 }
 
 func (o *ExecOptions) check() error {
 	for _, refused := range []struct{ flag, value string }{
-		{"--cgroup", o.Cgroup}, {"--apparmor", o.AppArmor}, {"--process-label", o.ProcessLabel},
+		{"--cgroup", o.Cgroup},
 	} {
 		if refused.value != "" {
 			return errdefs.New(errdefs.ErrUnsupported, "%s: not supported yet", refused.flag)
@@ -169,13 +170,19 @@ func (o *ExecOptions) apply(p *specs.Process) error {
 		}
 		p.User.AdditionalGids = append(p.User.AdditionalGids, gid)
 	}
+	if o.AppArmor != "" {
+		p.ApparmorProfile = o.AppArmor
+	}
+	if o.ProcessLabel != "" {
+		p.SelinuxLabel = o.ProcessLabel
+	}
 	addCaps(p, o.Caps)
 	return nil
 }
 
-// addCaps adds to the sets that a command started by root ends up with. The
-// inheritable set stays as it is: a file with inheritable capabilities must not
-// gain from it (CVE-2022-29162).
+// addCaps adds to the sets that a command started by root ends up with, and to the
+// ambient set what the container's inheritable set has already. That one stays as it
+// is: a file with inheritable capabilities must not gain from it (CVE-2022-29162).
 func addCaps(p *specs.Process, caps []string) {
 	if len(caps) == 0 {
 		return
@@ -185,6 +192,11 @@ func addCaps(p *specs.Process, caps []string) {
 	}
 	for _, set := range []*[]string{&p.Capabilities.Bounding, &p.Capabilities.Effective, &p.Capabilities.Permitted} {
 		*set = append(*set, caps...)
+	}
+	for _, c := range caps {
+		if slices.Contains(p.Capabilities.Inheritable, c) {
+			p.Capabilities.Ambient = append(p.Capabilities.Ambient, c)
+		}
 	}
 }
 
@@ -223,7 +235,8 @@ func (j *joining) assemble(r *Runtime) error {
 	if j.tty, err = openConsole(j.spec, j.opts.ConsoleSocket, !j.opts.Detach, j.fds); err != nil {
 		return err
 	}
-	p, err := newProcess(r, j.spec, &j.facts, j.ID, j.fds.free)
+	j.facts.lookFor(j.spec)
+	p, err := newProcess(r, j.spec, &j.facts, j.ID, j.Join&unix.CLONE_NEWUSER != 0)
 	if err != nil {
 		return err
 	}
@@ -231,7 +244,10 @@ func (j *joining) assemble(r *Runtime) error {
 		return err
 	}
 	p.flags, p.permit = j.FilterFlags, j.fds.permit
-	p.userns = j.Join&unix.CLONE_NEWUSER != 0
+	p.firstFree = j.fds.free
+	if j.KeepKeyring {
+		p.keyring = ""
+	}
 	if j.Extras {
 		config, err := j.config()
 		if err != nil {
@@ -241,6 +257,7 @@ func (j *joining) assemble(r *Runtime) error {
 	}
 	j.affinity = p.affinity
 	b := newAssembly(j.fds.report)
+	b.confine(p)
 	b.begin()
 	namespaces.AddEnter(b.plan, launch.Int(j.fds.give(j.init)), j.Join)
 	b.plan.Await(launch.Int(j.fds.permit), "wait for the parent", "it sets limits from outside, by our pid")

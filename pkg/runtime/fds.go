@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/label"
 )
 
 // descriptors are the program's own, above stdio and what is passed on to the
@@ -112,10 +113,11 @@ func (d *descriptors) started() {
 // facts are what planning needs to know of the host. They are gathered first, as a
 // plain value, so that the plan is a pure function of the spec and of them.
 type facts struct {
-	held    uint64 // capabilities that we can hand on
-	lastCap int    // highest capability that the kernel knows
-	nulls   []int  // which of stdio are the host's /dev/null
-	listen  int    // descriptors of socket activation (sd_listen_fds(3))
+	held    uint64     // capabilities that we can hand on
+	lastCap int        // highest capability that the kernel knows
+	nulls   []int      // which of stdio are the host's /dev/null
+	listen  int        // descriptors of socket activation (sd_listen_fds(3))
+	modules label.Host // security modules, as far as somebody asks for one (lookFor)
 }
 
 func gatherFacts() facts {

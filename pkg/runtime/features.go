@@ -31,8 +31,8 @@ func Features(version string) *features.Features {
 				KnownFlags: knownFlags, SupportedFlags: supportedFlags,
 			},
 			MemoryPolicy: &features.MemoryPolicy{Modes: sched.MemoryModes(), Flags: sched.MemoryFlags()},
-			Apparmor:     &features.Apparmor{Enabled: no},
-			Selinux:      &features.Selinux{Enabled: no},
+			Apparmor:     &features.Apparmor{Enabled: yes},
+			Selinux:      &features.Selinux{Enabled: yes},
 			IntelRdt:     &features.IntelRdt{Enabled: no},
 			MountExtensions: &features.MountExtensions{
 				IDMap: &features.IDMap{Enabled: no},

@@ -149,14 +149,18 @@ func (c *container) commandRunner(r *Runtime) runner {
 		}
 		f := gatherFacts()
 		f.nulls = nil // our stdio is not the hook's
-		p, err := newProcess(r, config.Process, &f, c.ID, 0)
+		f.lookFor(config.Process)
+		p, err := newProcess(r, config.Process, &f, c.ID, c.Join&unix.CLONE_NEWUSER != 0)
 		if err != nil {
 			return nil, err
 		}
 		if p.filter, err = c.filter(); err != nil {
 			return nil, err
 		}
-		p.flags, p.userns = c.FilterFlags, c.Join&unix.CLONE_NEWUSER != 0
+		p.flags = c.FilterFlags
+		if c.KeepKeyring {
+			p.keyring = ""
+		}
 		pidfd, err := c.pidfd()
 		if err != nil {
 			return nil, err
@@ -220,6 +224,9 @@ func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook
 // hookPlan is the plan of a hook in the container: join, become, execute.
 func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, join uintptr, p *process) (*assembly, error) {
 	b := newAssembly(fds.report)
+	if p != nil {
+		b.confine(p)
+	}
 	b.begin()
 	namespaces.AddEnter(b.plan, launch.Int(pidfd), join)
 	args := h.Args

@@ -85,6 +85,7 @@ func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts) (*blue
 	if err != nil {
 		return nil, err
 	}
+	f.lookFor(s.Process)
 	look, err := rootfs.Look(bundle, s)
 	if err != nil {
 		return nil, err
@@ -98,11 +99,11 @@ func design(r *Runtime, id string, s *specs.Spec, set *namespaces.Set, look root
 	if err != nil {
 		return nil, err
 	}
-	proc, err := newProcess(r, s.Process, f, id, 0)
+	proc, err := newProcess(r, s.Process, f, id, !set.Shares(specs.UserNamespace))
 	if err != nil {
 		return nil, err
 	}
-	proc.userns = set.Creates(specs.UserNamespace)
+	proc.first = true
 	proc.addExtras(s.Linux)
 	if proc.filter, proc.flags, err = compileFilter(s.Linux.Seccomp); err != nil {
 		return nil, err

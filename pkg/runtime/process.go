@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/pkg/label"
 	"box/pkg/launch"
 	"box/pkg/rootfs"
 	"box/pkg/sched"
@@ -23,7 +24,8 @@ import (
 // process is what the process steps need to know.
 type process struct {
 	spec      *specs.Process
-	keyring   string            // name of the new session keyring; empty keeps the old one
+	keyring   string            // name of the session keyring; empty keeps the old one
+	first     bool              // it is the container's own process, which makes the keyring
 	userns    bool              // ids are those of a user namespace
 	filter    []unix.SockFilter // seccomp; nil for none
 	flags     uint              // of the filter
@@ -35,19 +37,29 @@ type process struct {
 	firstFree int   // lowest descriptor that the command must not see
 	child     int   // PR_SET_PDEATHSIG for the command; 0 for none
 
+	wish    label.Wish  // confinement by security modules
+	modules label.Host  // those that there are
+	keys    launch.Slot // where SELinux is told the label of keys
+
 	affinity    sched.Affinity // of a process that joins
 	memory      *specs.LinuxMemoryPolicy
 	personality *specs.LinuxPersonality
 }
 
 // newProcess reads a process of a spec and checks what the kernel would refuse
-// without a reason. The filter is left to the caller.
-func newProcess(r *Runtime, p *specs.Process, f *facts, id string, free int) (*process, error) {
+// without a reason. userns says that it lives in a user namespace other than ours.
+// Filter and descriptors are left to the caller.
+func newProcess(r *Runtime, p *specs.Process, f *facts, id string, userns bool) (*process, error) {
 	caps, unknown := capabilitySets(p.Capabilities, f.lastCap)
 	if len(unknown) > 0 {
 		r.warn("ignoring unknown or unavailable capabilities: " + strings.Join(unknown, " "))
 	}
-	if err := caps.check(f.held); err != nil {
+	held := f.held
+	if userns { // where the root has them all, whoever we are outside
+		held = allCapabilities
+	}
+	wish := label.Wish{AppArmor: p.ApparmorProfile, SELinux: p.SelinuxLabel}
+	if err := errors.Join(caps.check(held), wish.Check(f.modules)); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(sched.CheckScheduler(p.Scheduler), sched.CheckIOPriority(p.IOPriority)); err != nil {
@@ -60,15 +72,15 @@ func newProcess(r *Runtime, p *specs.Process, f *facts, id string, free int) (*p
 	for _, name := range caps.fitAmbient() {
 		r.warn("can't raise ambient capability " + name + ": it is not both permitted and inheritable")
 	}
-	out := &process{spec: p, keyring: "_ses." + id, caps: caps, lastCap: f.lastCap, firstFree: free, affinity: affinity}
+	out := &process{
+		spec: p, keyring: "_ses." + id, caps: caps, lastCap: f.lastCap, userns: userns,
+		affinity: affinity, wish: wish, modules: f.modules,
+	}
 	if !p.Terminal { // which takes the place of all three
 		out.nulls = f.nulls
 	}
 	return out, nil
 }
-
-// defaultUmask is runc's, when the spec says nothing.
-const defaultUmask = 0o022
 
 // becomeUser adds the steps that lead from the root of the container to the
 // credentials of its command. The order is the substance:
@@ -174,19 +186,6 @@ func (b *assembly) limitFiles(p *process) {
 	}
 }
 
-func (b *assembly) joinKeyring(p *process) {
-	if p.keyring == "" {
-		return
-	}
-	b.add(launch.Step{
-		Name: "join a new session keyring", Call: launch.Keyctl,
-		Args: []launch.Arg{launch.Int(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Text(p.keyring)},
-		Why:  "the caller's keys are none of the container's business",
-		// Kernels without keys have none to hide.
-		Allow: []launch.Allow{{Errno: unix.ENOSYS}},
-	})
-}
-
 func (b *assembly) loadFilter(p *process, why string) {
 	if len(p.filter) == 0 {
 		return
@@ -209,118 +208,6 @@ func (b *assembly) loadFilter(p *process, why string) {
 	load.Into = b.plan.Slot("listener")
 	b.add(load)
 	b.tellListener(p, load.Into)
-}
-
-func (b *assembly) dropBounding(p *process) {
-	for n := range p.lastCap + 1 {
-		if p.caps.bounding&(1<<n) != 0 {
-			continue
-		}
-		b.add(launch.Step{
-			Name: "drop " + capabilityName(n) + " from the bounding set", Call: launch.Prctl,
-			Args: []launch.Arg{launch.Int(unix.PR_CAPBSET_DROP), launch.Int(n)},
-			Why:  "while CAP_SETPCAP is still held; no execve can bring it back",
-		})
-	}
-}
-
-func (b *assembly) setIDs(p *process) {
-	u := &p.spec.User
-	b.add(launch.Step{
-		Name: "keep capabilities", Call: launch.Prctl,
-		Args: []launch.Arg{launch.Int(unix.PR_SET_KEEPCAPS), launch.Int(1)},
-		Why:  "over the change of ids; what remains of them is decided below, and execve clears the flag",
-	})
-	b.setGroups(p)
-	b.add(
-		launch.Step{
-			Name: fmt.Sprintf("become group %d", u.GID), Call: launch.Setresgid,
-			Args: []launch.Arg{launch.Int(u.GID), launch.Int(u.GID), launch.Int(u.GID)},
-			Why:  "before the user, who may not change groups",
-		},
-		launch.Step{
-			Name: fmt.Sprintf("become user %d", u.UID), Call: launch.Setresuid,
-			Args: []launch.Arg{launch.Int(u.UID), launch.Int(u.UID), launch.Int(u.UID)},
-			Why:  "real, effective and saved: there is no way back",
-		},
-	)
-}
-
-func (b *assembly) setGroups(p *process) {
-	gids := p.spec.User.AdditionalGids
-	list := make([]byte, 0, 4*len(gids))
-	for _, g := range gids {
-		list = binary.NativeEndian.AppendUint32(list, g)
-	}
-	step := launch.Step{
-		Name: "set supplementary groups", Call: launch.Setgroups,
-		Args: []launch.Arg{launch.Int(len(gids)), launch.Bytes(list, func() string { return fmt.Sprint(gids) })},
-		Why:  "the spec's list and no other: one left over from the caller, or one missing, both open doors (CVE-2023-25173)",
-	}
-	if p.userns && len(gids) == 0 {
-		// A user namespace made without privileges may not call setgroups at all;
-		// then there are none to drop that would count.
-		step.Allow = []launch.Allow{{Errno: unix.EPERM}}
-	}
-	b.add(step)
-}
-
-// linuxCapabilityVersion3 says that the sets have 64 bits (capget(2)).
-const linuxCapabilityVersion3 = 0x20080522
-
-func (b *assembly) setCapabilities(p *process) {
-	c := p.caps // all empty when the spec has none: that means none, as with runc
-	header := make([]byte, 8)
-	binary.NativeEndian.PutUint32(header, linuxCapabilityVersion3)
-	sets := make([]byte, 0, 24)
-	for _, shift := range []int{0, 32} {
-		for _, set := range []uint64{c.effective, c.permitted, c.inheritable} {
-			sets = binary.NativeEndian.AppendUint32(sets, uint32(set>>shift))
-		}
-	}
-	b.add(launch.Step{
-		Name: "set capabilities", Call: launch.Capset,
-		Args: []launch.Arg{
-			launch.Bytes(header, func() string { return "{version 3, self}" }),
-			launch.Bytes(sets, func() string {
-				return fmt.Sprintf("{effective=%#x, permitted=%#x, inheritable=%#x}", c.effective, c.permitted, c.inheritable)
-			}),
-		},
-		Why: "after the change of ids, which clears the effective set",
-	})
-	b.add(launch.Step{
-		Name: "clear ambient capabilities", Call: launch.Prctl,
-		Args: []launch.Arg{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL)},
-		Why:  "only those that the spec names are raised",
-	})
-	for n := range p.lastCap + 1 {
-		if c.ambient&(1<<n) != 0 {
-			b.add(launch.Step{
-				Name: "can't raise ambient capability " + capabilityName(n), Call: launch.Prctl,
-				Args: []launch.Arg{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_RAISE), launch.Int(n)},
-				Why:  "the command's user is not root and keeps it over execve",
-			})
-		}
-	}
-}
-
-func (b *assembly) dieWithParent(sig int) {
-	b.add(launch.Step{
-		Name: "ask for the parent-death signal", Call: launch.Prctl,
-		Args: []launch.Arg{launch.Int(unix.PR_SET_PDEATHSIG), launch.Int(sig)},
-		Why:  "nobody would wait for the command when box-runtime is killed; after the ids, whose change clears it",
-	})
-}
-
-func (b *assembly) umask(p *process) {
-	mask := uint32(defaultUmask)
-	if p.spec.User.Umask != nil {
-		mask = *p.spec.User.Umask
-	}
-	b.add(launch.Step{
-		Name: "set the umask", Call: launch.Umask, Args: []launch.Arg{launch.Int(mask)},
-		Why: "after the last file was made",
-	})
 }
 
 // environment returns the value of the last NAME= entry, which is the one that

@@ -50,15 +50,16 @@ type State struct {
 // need more (exec by flags, hooks).
 type record struct {
 	State
-	StartTime   uint64           `json:"startTime"`        // of the init process, in clock ticks since boot
-	BootID      string           `json:"bootID"`           // a pid means nothing after a reboot
-	Cgroup      cgroups.Location `json:"cgroup,omitzero"`  // zero as long as it is not ours
-	Command     string           `json:"command"`          // argv[0], for start's messages
-	Join        uintptr          `json:"join"`             // CLONE_NEW* flags of the namespaces that exec joins
-	FilterFlags uint             `json:"filterFlags"`      // for seccomp(2), with the filter in filterFile
-	Extras      bool             `json:"extras,omitempty"` // config.json has settings that exec takes over (hasExtras)
-	Hooks       bool             `json:"hooks"`            // config.json has hooks for start or delete
-	SharedPid   bool             `json:"sharedPid"`        // no pid namespace of its own: killing init leaves the others
+	StartTime   uint64           `json:"startTime"`             // of the init process, in clock ticks since boot
+	BootID      string           `json:"bootID"`                // a pid means nothing after a reboot
+	Cgroup      cgroups.Location `json:"cgroup,omitzero"`       // zero as long as it is not ours
+	Command     string           `json:"command"`               // argv[0], for start's messages
+	Join        uintptr          `json:"join"`                  // CLONE_NEW* flags of the namespaces that exec joins
+	FilterFlags uint             `json:"filterFlags"`           // for seccomp(2), with the filter in filterFile
+	Extras      bool             `json:"extras,omitempty"`      // config.json has settings that exec takes over (hasExtras)
+	KeepKeyring bool             `json:"keepKeyring,omitempty"` // exec makes no session keyring either
+	Hooks       bool             `json:"hooks"`                 // config.json has hooks for start or delete
+	SharedPid   bool             `json:"sharedPid"`             // no pid namespace of its own: killing init leaves the others
 }
 
 // Names of the files in a container's state directory.

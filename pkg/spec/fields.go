@@ -28,10 +28,6 @@ var refused = []struct {
 }{
 	{"process.user.username", otherOS, func(s *specs.Spec) bool { return processOf(s).User.Username != "" }},
 	{"process.commandLine", otherOS, func(s *specs.Spec) bool { return processOf(s).CommandLine != "" }},
-	{"process.apparmorProfile", notYet, func(s *specs.Spec) bool {
-		return processOf(s).ApparmorProfile != "" && processOf(s).ApparmorProfile != "unconfined"
-	}},
-	{"process.selinuxLabel", notYet, func(s *specs.Spec) bool { return processOf(s).SelinuxLabel != "" }},
 	{"mounts.uidMappings", notYet, func(s *specs.Spec) bool {
 		return slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.UIDMappings != nil })
 	}},

@@ -171,7 +171,7 @@ func TestUnsupported(t *testing.T) {
 		`ociVersion: "10.0" is not supported, want 1.x`:                                func(s *specs.Spec) { s.Version = "10.0" },
 		"linux.namespaces: a container without a new mount namespace is not supported": func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[1:] },
 		"linux.intelRdt: not supported yet":                                            func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
-		"process.apparmorProfile: not supported yet":                                   func(s *specs.Spec) { s.Process.ApparmorProfile = "docker-default" },
+		"process.commandLine: not supported: box-runtime runs Linux containers":        func(s *specs.Spec) { s.Process.CommandLine = "dir" },
 	} {
 		s := valid()
 		change(s)
@@ -289,10 +289,10 @@ func TestLoadProcess(t *testing.T) {
 	if p, err := LoadProcess(file); err != nil || p.User.UID != 5 {
 		t.Errorf("%+v, %v", p, err)
 	}
-	if err := os.WriteFile(file, []byte(`{"args":["a"],"cwd":"/","user":{},"selinuxLabel":"x"}`), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(`{"args":["a"],"cwd":"/","user":{},"commandLine":"x"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadProcess(file); !errors.Is(err, errdefs.ErrUnsupported) || err.Error() != file+": process.selinuxLabel: not supported yet" {
+	if _, err := LoadProcess(file); !errors.Is(err, errdefs.ErrUnsupported) || err.Error() != file+": process.commandLine: "+otherOS {
 		t.Errorf("have %v", err)
 	}
 }

@@ -1,0 +1,128 @@
+package runtime
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"box/pkg/launch"
+)
+
+// This file has the steps that change who the program is: its bounding set, its ids,
+// its capabilities. Their order is becomeUser's.
+
+// defaultUmask is runc's, when the spec says nothing.
+const defaultUmask = 0o022
+
+func (b *assembly) dropBounding(p *process) {
+	for n := range p.lastCap + 1 {
+		if p.caps.bounding&(1<<n) != 0 {
+			continue
+		}
+		b.add(launch.Step{
+			Name: "drop " + capabilityName(n) + " from the bounding set", Call: launch.Prctl,
+			Args: []launch.Arg{launch.Int(unix.PR_CAPBSET_DROP), launch.Int(n)},
+			Why:  "while CAP_SETPCAP is still held; no execve can bring it back",
+		})
+	}
+}
+
+func (b *assembly) setIDs(p *process) {
+	u := &p.spec.User
+	b.add(launch.Step{
+		Name: "keep capabilities", Call: launch.Prctl,
+		Args: []launch.Arg{launch.Int(unix.PR_SET_KEEPCAPS), launch.Int(1)},
+		Why:  "over the change of ids; what remains of them is decided below, and execve clears the flag",
+	})
+	b.setGroups(p)
+	b.add(
+		launch.Step{
+			Name: fmt.Sprintf("become group %d", u.GID), Call: launch.Setresgid,
+			Args: []launch.Arg{launch.Int(u.GID), launch.Int(u.GID), launch.Int(u.GID)},
+			Why:  "before the user, who may not change groups",
+		},
+		launch.Step{
+			Name: fmt.Sprintf("become user %d", u.UID), Call: launch.Setresuid,
+			Args: []launch.Arg{launch.Int(u.UID), launch.Int(u.UID), launch.Int(u.UID)},
+			Why:  "real, effective and saved: there is no way back",
+		},
+	)
+}
+
+func (b *assembly) setGroups(p *process) {
+	gids := p.spec.User.AdditionalGids
+	list := make([]byte, 0, 4*len(gids))
+	for _, g := range gids {
+		list = binary.NativeEndian.AppendUint32(list, g)
+	}
+	step := launch.Step{
+		Name: "set supplementary groups", Call: launch.Setgroups,
+		Args: []launch.Arg{launch.Int(len(gids)), launch.Bytes(list, func() string { return fmt.Sprint(gids) })},
+		Why:  "the spec's list and no other: one left over from the caller, or one missing, both open doors (CVE-2023-25173)",
+	}
+	if p.userns && len(gids) == 0 {
+		// A user namespace made without privileges may not call setgroups at all;
+		// then there are none to drop that would count.
+		step.Allow = []launch.Allow{{Errno: unix.EPERM}}
+	}
+	b.add(step)
+}
+
+// linuxCapabilityVersion3 says that the sets have 64 bits (capget(2)).
+const linuxCapabilityVersion3 = 0x20080522
+
+func (b *assembly) setCapabilities(p *process) {
+	c := p.caps // all empty when the spec has none: that means none, as with runc
+	header := make([]byte, 8)
+	binary.NativeEndian.PutUint32(header, linuxCapabilityVersion3)
+	sets := make([]byte, 0, 24)
+	for _, shift := range []int{0, 32} {
+		for _, set := range []uint64{c.effective, c.permitted, c.inheritable} {
+			sets = binary.NativeEndian.AppendUint32(sets, uint32(set>>shift))
+		}
+	}
+	b.add(launch.Step{
+		Name: "set capabilities", Call: launch.Capset,
+		Args: []launch.Arg{
+			launch.Bytes(header, func() string { return "{version 3, self}" }),
+			launch.Bytes(sets, func() string {
+				return fmt.Sprintf("{effective=%#x, permitted=%#x, inheritable=%#x}", c.effective, c.permitted, c.inheritable)
+			}),
+		},
+		Why: "after the change of ids, which clears the effective set",
+	})
+	b.add(launch.Step{
+		Name: "clear ambient capabilities", Call: launch.Prctl,
+		Args: []launch.Arg{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL)},
+		Why:  "only those that the spec names are raised",
+	})
+	for n := range p.lastCap + 1 {
+		if c.ambient&(1<<n) != 0 {
+			b.add(launch.Step{
+				Name: "can't raise ambient capability " + capabilityName(n), Call: launch.Prctl,
+				Args: []launch.Arg{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_RAISE), launch.Int(n)},
+				Why:  "the command's user is not root and keeps it over execve",
+			})
+		}
+	}
+}
+
+func (b *assembly) dieWithParent(sig int) {
+	b.add(launch.Step{
+		Name: "ask for the parent-death signal", Call: launch.Prctl,
+		Args: []launch.Arg{launch.Int(unix.PR_SET_PDEATHSIG), launch.Int(sig)},
+		Why:  "nobody would wait for the command when box-runtime is killed; after the ids, whose change clears it",
+	})
+}
+
+func (b *assembly) umask(p *process) {
+	mask := uint32(defaultUmask)
+	if p.spec.User.Umask != nil {
+		mask = *p.spec.User.Umask
+	}
+	b.add(launch.Step{
+		Name: "set the umask", Call: launch.Umask, Args: []launch.Arg{launch.Int(mask)},
+		Why: "after the last file was made",
+	})
+}
