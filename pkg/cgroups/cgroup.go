@@ -177,19 +177,6 @@ func (c *Cgroup) Procs() ([]int, error) {
 	return kernfs.Procs(dirs...)
 }
 
-// OOMKills returns how many processes of the group and those below it were killed
-// for want of memory. Without the memory controller it is ErrUnavailable.
-func (c *Cgroup) OOMKills() (uint64, error) {
-	data, err := c.read("memory.events")
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, errdefs.New(errdefs.ErrUnavailable, "read memory.events of cgroup %s: the group has no memory controller", c.path)
-	}
-	if err != nil {
-		return 0, err
-	}
-	return kernfs.FlatKeyed(data)["oom_kill"], nil
-}
-
 // read returns the content of an interface file.
 func (c *Cgroup) read(file string) (string, error) {
 	return kernfs.Read(filepath.Join(c.Dir(), file))

@@ -154,7 +154,8 @@ func (c *Cgroup) await(ctx context.Context, done func(map[string]uint64) bool) e
 		if err != nil || done(events) {
 			return err
 		}
-		if err := pollEither(fd, cancelled); err != nil {
+		err = pollFds(unix.PollFd{Fd: int32(fd), Events: unix.POLLPRI}, unix.PollFd{Fd: int32(cancelled), Events: unix.POLLIN})
+		if err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -196,12 +197,9 @@ func descriptorOf(ctx context.Context) (fd int, stop func(), err error) {
 	}, nil
 }
 
-// pollEither waits for a change of events or for the end of the context.
-func pollEither(events, cancelled int) error {
-	fds := []unix.PollFd{
-		{Fd: int32(events), Events: unix.POLLPRI},
-		{Fd: int32(cancelled), Events: unix.POLLIN}, // poll(2) skips -1
-	}
+// pollFds waits until one of the descriptors is ready; poll(2) skips those that
+// are -1.
+func pollFds(fds ...unix.PollFd) error {
 	for {
 		_, err := unix.Poll(fds, -1)
 		if err == nil {

@@ -112,28 +112,3 @@ func resolve(cgroupsPath, id, own string) (string, error) {
 	}
 	return p, nil
 }
-
-// v1Name is the name of a controller in the old hierarchies.
-func v1Name(controller string) string {
-	if controller == "io" {
-		return "blkio"
-	}
-	return controller
-}
-
-// whyMissing explains why the root of the hierarchy lacks a controller, from the
-// content of /proc/self/cgroup: lines of hierarchy, controllers and path.
-func whyMissing(controller, procCgroup string) string {
-	for line := range strings.Lines(procCgroup) {
-		f := strings.SplitN(line, ":", 3)
-		if len(f) < 3 {
-			continue
-		}
-		for c := range strings.SplitSeq(f[1], ",") {
-			if c == v1Name(controller) {
-				return "the controller " + controller + " is mounted as cgroup v1 on this host"
-			}
-		}
-	}
-	return "this kernel offers no controller " + controller
-}

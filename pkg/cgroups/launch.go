@@ -13,6 +13,7 @@ import (
 
 	"box/internal/errdefs"
 	"box/pkg/cgroups/kernfs"
+	"box/pkg/cgroups/legacy"
 )
 
 // Launch runs start, which forks, such that the child is born in the group. attr
@@ -30,7 +31,11 @@ func (c *Cgroup) Launch(attr *syscall.SysProcAttr, init int, start func() (pid i
 	if c.legacy == nil {
 		return c.launchUnified(attr, init, start)
 	}
-	return c.legacy.Within(func() error { return c.launchUnified(attr, init, start) })
+	err := c.legacy.Within(func() error { return c.launchUnified(attr, init, start) })
+	if e, ok := errors.AsType[*legacy.EnterError](err); ok {
+		return fmt.Errorf("adding pid %d to cgroups: %w", e.Thread, err)
+	}
+	return err
 }
 
 func (c *Cgroup) launchUnified(attr *syscall.SysProcAttr, init int, start func() (int, error)) error {

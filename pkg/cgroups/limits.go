@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -14,54 +15,107 @@ import (
 
 	"box/internal/errdefs"
 	"box/pkg/cgroups/kernfs"
+	"box/pkg/cgroups/limits"
 )
 
-// limit is one value to be written, with where it came from.
-type limit struct {
-	field      string // below linux.resources
-	controller string
-	file       string
-	value      string
-	// silent marks a value that asks for nothing: it is written where it can be,
-	// and not missed where it cannot.
-	silent bool
-	// optional marks a file that not every kernel has even with the controller.
-	optional bool
-}
-
-// Apply writes the limits. Notes are sentences about values that ask for nothing
-// and could not be written, for a debug log. On an error some limits may have
-// been written; the caller removes the group, or keeps the old container.
+// Apply writes the limits, of a new group or as a change to those of an old one:
+// what r does not name stays as it is. Notes are sentences about values that ask
+// for nothing and could not be written, for a debug log. On an error some limits
+// may have been written; the caller removes the group, or keeps the old container.
 //
 // It does not touch device rules; see SetDevices.
 func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []string, err error) {
-	limits, err := plan(r, c.traits(r))
-	if err != nil || len(limits) == 0 {
+	list, err := limits.Plan(r, c.host(r))
+	if err != nil || len(list) == 0 {
 		return nil, err
 	}
 	if err := c.checkUsage(r); err != nil {
 		return nil, err
 	}
-	missing, err := c.enable(controllers(limits))
+	missing, err := c.enable(controllers(list))
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range limits {
-		lack, lacking := missing[l.controller]
-		if !lacking {
-			lack, lacking, err = c.set(l)
-		}
+	var again []limits.Limit
+	for _, l := range list {
+		lack, lacking, err := c.try(l, missing)
 		switch {
+		case l.Again && errors.Is(err, unix.EINVAL):
+			again = append(again, l)
 		case err != nil:
 			return notes, err
 		case !lacking:
-		case l.silent:
-			notes = append(notes, fmt.Sprintf("linux.resources.%s: %s not set to %s, which asks for nothing", l.field, l.file, l.value))
+		case l.Silent:
+			notes = append(notes, fmt.Sprintf("linux.resources.%s: %s not set to %s, which asks for nothing", l.Field, l.File, l.Value))
 		default:
 			return notes, c.refuse(l, lack.explain())
 		}
 	}
+	for _, l := range again {
+		if _, _, err := c.set(l); err != nil {
+			return notes, err
+		}
+	}
 	return notes, nil
+}
+
+// Update changes the limits of a group that is in use.
+func (c *Cgroup) Update(r *specs.LinuxResources) (notes []string, err error) { return c.Apply(r) }
+
+// host looks up what the plan for r depends on.
+func (c *Cgroup) host(r *specs.LinuxResources) *limits.Host {
+	h := &limits.Host{}
+	if c.legacy != nil {
+		h.Legacy = c.legacy.Has
+		if r.Memory != nil {
+			h.Both, _ = kernfs.Value(trimmed(c.file("memory", "memory.memsw.limit_in_bytes")))
+		}
+	}
+	if r.BlockIO != nil {
+		file := "io.bfq.weight"
+		if h.Legacy != nil && h.Legacy("blkio") {
+			file = "blkio.bfq.weight"
+		}
+		h.BFQ = unix.Access(c.file("blkio", file), unix.F_OK) == nil
+	}
+	// A group without these files has no such limits, which is what empty means.
+	if limits.NeedsQuota(r) {
+		h.Quota, h.Period, _ = strings.Cut(trimmed(c.file("", "cpu.max")), " ")
+	}
+	if limits.NeedsMemory(r) {
+		h.Memory = signed(trimmed(c.file("", "memory.max")))
+	}
+	return h
+}
+
+// signed is an amount as the specification has it: -1 for "max", 0 for unknown.
+func signed(amount string) int64 {
+	if amount == "max" {
+		return -1
+	}
+	n, _ := strconv.ParseInt(amount, 10, 64)
+	return n
+}
+
+// file is an interface file of a controller, in the words of v1, wherever that is.
+func (c *Cgroup) file(controller, name string) string {
+	if dir := c.legacy.Dir(controller); dir != "" {
+		return filepath.Join(dir, name)
+	}
+	return filepath.Join(c.Dir(), name)
+}
+
+// try writes one limit if its controller is there.
+func (c *Cgroup) try(l limits.Limit, missing map[string]lack) (why lack, lacking bool, err error) {
+	if l.Refused != "" {
+		return lack{refused: l.Refused}, true, nil
+	}
+	if !l.Legacy {
+		if why, lacking = missing[l.Controller]; lacking {
+			return why, lacking, nil
+		}
+	}
+	return c.set(l)
 }
 
 // lack is the reason why a limit cannot be set. It is put into words only if that
@@ -71,10 +125,13 @@ type lack struct {
 	group      string // that does not hand the controller down, or does not have it
 	file       string // that the kernel does not have
 	cause      error  // why the group does not hand it down
+	refused    string // why nobody could set it
 }
 
 func (l lack) explain() string {
 	switch {
+	case l.refused != "":
+		return l.refused
 	case l.file != "":
 		return "this kernel has no " + l.file
 	case l.cause != nil:
@@ -82,69 +139,71 @@ func (l lack) explain() string {
 	case l.group != "/":
 		return "the cgroup " + l.group + " does not have the controller " + l.controller
 	}
-	// If it cannot be read, the answer is the general one.
-	data, _ := kernfs.Read("/proc/self/cgroup")
-	return whyMissing(l.controller, data)
+	return "this kernel offers no controller " + l.controller
 }
 
 // refuse is the error for a limit that cannot be had here.
-func (c *Cgroup) refuse(l limit, why string) error {
-	err := errdefs.New(errdefs.ErrUnsupported, "linux.resources.%s: cannot set %s of cgroup %s: %s", l.field, l.file, c.path, why)
-	return errdefs.WithHint(err, "Limits need cgroup v2 with the %s controller; on a systemd host boot with systemd.unified_cgroup_hierarchy=1, or leave this limit out.", l.controller)
+func (c *Cgroup) refuse(l limits.Limit, why string) error {
+	if l.File == "" {
+		return errdefs.New(errdefs.ErrUnsupported, "linux.resources.%s: not supported: %s", l.Field, why)
+	}
+	err := errdefs.New(errdefs.ErrUnsupported, "linux.resources.%s: cannot set %s of cgroup %s: %s", l.Field, l.File, c.path, why)
+	return errdefs.WithHint(err, "The limit needs the %s controller; leave it out, or run where that is handed down to the group.", l.Controller)
 }
 
 // set writes one limit. A file that the kernel does not have is a lack, not an
 // error, so that silent limits may pass.
-func (c *Cgroup) set(l limit) (why lack, lacking bool, err error) {
-	err = c.write(l.file, l.value)
+func (c *Cgroup) set(l limits.Limit) (why lack, lacking bool, err error) {
+	name := filepath.Join(c.Dir(), l.File)
+	if l.Legacy {
+		name = c.file(l.Controller, l.File)
+	}
+	err = kernfs.Write(name, l.Value)
 	if errors.Is(err, fs.ErrNotExist) {
-		return lack{file: l.file}, !l.optional, nil
+		return lack{file: l.File}, !l.Optional, nil
 	}
 	if err != nil {
-		err = fmt.Errorf("linux.resources.%s: %w", l.field, err)
+		err = fmt.Errorf("linux.resources.%s: %w", l.Field, err)
 	}
 	return lack{}, false, err
 }
 
 // checkUsage carries out checkBeforeUpdate: lowering the limit below what is in
-// use would kill processes. The text is runc's.
+// use would kill processes. The texts are runc's.
 func (c *Cgroup) checkUsage(r *specs.LinuxResources) error {
 	m := r.Memory
-	if m == nil || m.CheckBeforeUpdate == nil || !*m.CheckBeforeUpdate || m.Limit == nil || *m.Limit <= 0 {
+	if m == nil || m.CheckBeforeUpdate == nil || !*m.CheckBeforeUpdate {
 		return nil
 	}
-	data, err := c.read("memory.current")
-	if err != nil {
-		return nil //nolint:nilerr // no memory controller: Apply says so for the limit itself
+	file := "memory.current"
+	if c.legacy.Has("memory") {
+		file = "memory.usage_in_bytes"
 	}
-	usage := kernfs.FlatKeyed("usage " + data)["usage"]
-	if uint64(*m.Limit) < usage {
-		return errdefs.New(errdefs.ErrConflict, "rejecting memory limit %d < usage %d", *m.Limit, usage)
+	usage, ok := kernfs.Value(trimmed(c.file("memory", file)))
+	if !ok {
+		return nil // no memory controller: Apply says so for the limit itself
+	}
+	for _, l := range []struct {
+		name  string
+		limit *int64
+	}{{"memory+swap", m.Swap}, {"memory", m.Limit}} {
+		if l.limit != nil && *l.limit > 0 && uint64(*l.limit) <= usage {
+			return errdefs.New(errdefs.ErrConflict, "rejecting %s limit %d <= usage %d", l.name, *l.limit, usage)
+		}
 	}
 	return nil
 }
 
-// controllers lists the controllers of limits, each once.
-func controllers(limits []limit) []string {
+// controllers lists the controllers of the unified hierarchy that limits need, each
+// once.
+func controllers(list []limits.Limit) []string {
 	var names []string
-	for _, l := range limits {
-		if !slices.Contains(names, l.controller) {
-			names = append(names, l.controller)
+	for _, l := range list {
+		if !l.Legacy && l.Refused == "" && !slices.Contains(names, l.Controller) {
+			names = append(names, l.Controller)
 		}
 	}
 	return names
-}
-
-// traits are the facts of this kernel that decide which file takes a value.
-type traits struct {
-	bfq bool // io.bfq.weight exists: the BFQ scheduler is there
-}
-
-func (c *Cgroup) traits(r *specs.LinuxResources) traits {
-	if r.BlockIO == nil {
-		return traits{}
-	}
-	return traits{bfq: unix.Access(filepath.Join(c.Dir(), "io.bfq.weight"), unix.F_OK) == nil}
 }
 
 // enable switches controllers on for the group: each group above it has to hand
@@ -153,6 +212,12 @@ func (c *Cgroup) traits(r *specs.LinuxResources) traits {
 func (c *Cgroup) enable(names []string) (missing map[string]lack, err error) {
 	missing = map[string]lack{}
 	wanted := slices.Clone(names)
+	if c.root == "" {
+		for _, name := range wanted {
+			missing[name] = lack{controller: name, group: "/"}
+		}
+		return missing, nil
+	}
 	for _, group := range ancestors(c.path) {
 		dir := filepath.Join(c.root, group)
 		data, err := kernfs.Read(filepath.Join(dir, "cgroup.controllers"))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/cgroups/kernfs"
 )
 
 // TestMain is also the program that tests run inside a group: it opens what its
@@ -24,6 +26,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("CGROUPS_TEST_CHILD") {
 	case "open":
 		openAll(os.Args[1:])
+	case "eat":
+		eat(64 << 20)
 	case "wait":
 		os.Stdout.WriteString("ready\n")
 		for {
@@ -47,6 +51,16 @@ func openAll(what []string) {
 		}
 		os.Stdout.WriteString(strconv.Itoa(number) + "\n")
 	}
+}
+
+// eat waits to be told and then uses some memory.
+func eat(size int) {
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	hunk := make([]byte, size)
+	for i := 0; i < size; i += 4096 {
+		hunk[i] = 1
+	}
+	runtime.KeepAlive(hunk)
 }
 
 // newGroup makes a group that is removed, with all that is in it, after the test.
@@ -294,18 +308,21 @@ func TestApplyForReal(t *testing.T) {
 	}
 	offered := strings.Fields(string(data))
 	limit, pids := int64(64<<20), int64(100)
-	page, shares, podman := uint64(2<<20), uint64(1024), int64(podmanPids)
+	page, shares, podman := uint64(2<<20), uint64(1024), int64(2048)
 	for _, step := range []struct {
-		controller, file, want string
-		r                      specs.LinuxResources
+		controller, file, v1, want string
+		r                          specs.LinuxResources
 	}{
-		{"memory", "memory.max", "67108864", specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}},
-		{"pids", "pids.max", "100", specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &pids}}},
-		{"hugetlb", "hugetlb.2MB.max", "2097152", specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: page}}}},
+		{"memory", "memory.max", "memory.limit_in_bytes", "67108864", specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}},
+		{"pids", "pids.max", "pids.max", "100", specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &pids}}},
+		{"hugetlb", "hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes", "2097152", specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: page}}}},
 	} {
 		t.Run(step.controller, func(t *testing.T) {
 			_, err := c.Apply(&step.r)
-			if !slices.Contains(offered, step.controller) {
+			name := filepath.Join(c.Dir(), step.file)
+			if dir := c.legacy.Dir(step.controller); dir != "" {
+				name = filepath.Join(dir, step.v1)
+			} else if !slices.Contains(offered, step.controller) {
 				if !errors.Is(err, errdefs.ErrUnsupported) || !strings.Contains(err.Error(), "controller "+step.controller) {
 					t.Errorf("without the controller: %v", err)
 				}
@@ -314,7 +331,7 @@ func TestApplyForReal(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if have, err := c.read(step.file); err != nil || strings.TrimSpace(have) != step.want {
+			if have, err := kernfs.Read(name); err != nil || strings.TrimSpace(have) != step.want {
 				t.Errorf("%s is %q (%v), want %s", step.file, have, err, step.want)
 			}
 		})

@@ -15,7 +15,7 @@ import (
 const (
 	notYet  = "not supported yet"
 	otherOS = "not supported: box-runtime runs Linux containers"
-	v1Only  = "not supported: control groups of version 2 have no such setting"
+	noLimit = "not supported: no kernel keeps such a limit any more"
 )
 
 // refused are the fields that are not carried out, each with the reason and the
@@ -34,19 +34,9 @@ var refused = []struct {
 	{"mounts.gidMappings", notYet, func(s *specs.Spec) bool {
 		return slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.GIDMappings != nil })
 	}},
-	{"linux.resources.memory.kernel", v1Only, func(s *specs.Spec) bool { return positive(memoryOf(s).Kernel) }},
-	{"linux.resources.memory.kernelTCP", v1Only, func(s *specs.Spec) bool { return positive(memoryOf(s).KernelTCP) }},
-	{"linux.resources.memory.swappiness", v1Only, func(s *specs.Spec) bool {
-		return memoryOf(s).Swappiness != nil && *memoryOf(s).Swappiness != ^uint64(0)
-	}},
-	{"linux.resources.memory.disableOOMKiller", v1Only, func(s *specs.Spec) bool { return memoryOf(s).DisableOOMKiller != nil && *memoryOf(s).DisableOOMKiller }},
-	{"linux.resources.memory.useHierarchy", v1Only, func(s *specs.Spec) bool { return memoryOf(s).UseHierarchy != nil && !*memoryOf(s).UseHierarchy }},
-	{"linux.resources.cpu.realtimeRuntime", v1Only, func(s *specs.Spec) bool { return positive(cpuOf(s).RealtimeRuntime) }},
-	{"linux.resources.cpu.realtimePeriod", v1Only, func(s *specs.Spec) bool { return positive(cpuOf(s).RealtimePeriod) }},
-	{"linux.resources.blockIO.leafWeight", v1Only, func(s *specs.Spec) bool { return positive(blockIOOf(s).LeafWeight) }},
-	{"linux.resources.blockIO.weightDevice.leafWeight", v1Only, deviceLeafWeight},
-	{"linux.resources.network.classID", v1Only, func(s *specs.Spec) bool { return positive(networkOf(s).ClassID) }},
-	{"linux.resources.network.priorities", v1Only, func(s *specs.Spec) bool { return len(networkOf(s).Priorities) > 0 }},
+	{"linux.resources.memory.kernel", noLimit, func(s *specs.Spec) bool { return positive(memoryOf(s).Kernel) }},
+	{"linux.resources.memory.kernelTCP", noLimit, func(s *specs.Spec) bool { return positive(memoryOf(s).KernelTCP) }},
+	{"linux.resources.memory.useHierarchy", "not supported: control groups are always hierarchical", func(s *specs.Spec) bool { return memoryOf(s).UseHierarchy != nil && !*memoryOf(s).UseHierarchy }},
 	{"linux.netDevices", notYet, func(s *specs.Spec) bool { return len(linuxOf(s).NetDevices) > 0 }},
 	{"linux.mountLabel", notYet, func(s *specs.Spec) bool { return linuxOf(s).MountLabel != "" }},
 	{"linux.intelRdt", notYet, func(s *specs.Spec) bool { return linuxOf(s).IntelRdt != nil }},
@@ -71,11 +61,6 @@ func refuse(s *specs.Spec) error {
 // the -1 that stands for "no limit".
 func positive[T ~int64 | ~uint16 | ~uint32 | ~uint64](v *T) bool { return v != nil && *v > 0 }
 
-// deviceLeafWeight looks for a leaf weight among the weights of devices.
-func deviceLeafWeight(s *specs.Spec) bool {
-	return slices.ContainsFunc(blockIOOf(s).WeightDevice, func(d specs.LinuxWeightDevice) bool { return positive(d.LeafWeight) })
-}
-
 // The functions below return a section of the configuration, an empty one where
 // it is absent. They keep the table free of closures, which would have to be
 // made each time the program starts.
@@ -87,12 +72,6 @@ func linuxOf(s *specs.Spec) *specs.Linux { return orEmpty(s.Linux) }
 func resourcesOf(s *specs.Spec) *specs.LinuxResources { return orEmpty(linuxOf(s).Resources) }
 
 func memoryOf(s *specs.Spec) *specs.LinuxMemory { return orEmpty(resourcesOf(s).Memory) }
-
-func cpuOf(s *specs.Spec) *specs.LinuxCPU { return orEmpty(resourcesOf(s).CPU) }
-
-func blockIOOf(s *specs.Spec) *specs.LinuxBlockIO { return orEmpty(resourcesOf(s).BlockIO) }
-
-func networkOf(s *specs.Spec) *specs.LinuxNetwork { return orEmpty(resourcesOf(s).Network) }
 
 func orEmpty[T any](p *T) *T {
 	if p == nil {

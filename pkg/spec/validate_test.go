@@ -323,7 +323,7 @@ func TestResources(t *testing.T) {
 	if err := ValidateResources(r); err != nil {
 		t.Error(err)
 	}
-	r.Memory.DisableOOMKiller = ptr(true)
+	r.Memory.KernelTCP = ptr(int64(1))
 	if err := ValidateResources(r); !errors.Is(err, errdefs.ErrUnsupported) {
 		t.Errorf("have %v", err)
 	}

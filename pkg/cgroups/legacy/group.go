@@ -264,11 +264,21 @@ func (g *Group) enter() (leave func() error, err error) {
 		more, err := m.enter()
 		undo = append(undo, more...)
 		if err != nil {
-			return nil, errors.Join(err, leave())
+			thread := unix.Gettid()
+			return nil, &EnterError{thread, errors.Join(err, leave())}
 		}
 	}
 	return leave, nil
 }
+
+// EnterError says that a thread could not be moved into the group.
+type EnterError struct {
+	Thread int // its number
+	Err    error
+}
+
+func (e *EnterError) Error() string { return e.Err.Error() }
+func (e *EnterError) Unwrap() error { return e.Err }
 
 // enter moves the calling thread into the group of one hierarchy, and returns
 // what undoes it, which may be something even if it fails.
