@@ -31,7 +31,7 @@ func execCommand(g *globals) *command {
 			number(&o.PreserveFDs, "pass N descriptors above stdio on to the command", "preserve-fds"),
 			on(&o.NoNewPrivileges, "set no_new_privs", "no-new-privs"),
 			on(&o.IgnorePaused, "start it in a paused container too", "ignore-paused"),
-			text(&o.Cgroup, "PATH", "cgroup below the container's", "cgroup"),
+			list(&o.Cgroups, "[CONTROLLER:]PATH", "existing cgroup below the container's", "cgroup"),
 			text(&o.AppArmor, "PROFILE", "AppArmor profile (not supported yet)", "apparmor"),
 			text(&o.ProcessLabel, "LABEL", "SELinux label (not supported yet)", "process-label"),
 		},

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/cgroups"
 	"box/pkg/launch"
 	"box/pkg/namespaces"
 	"box/pkg/sched"
@@ -41,19 +42,12 @@ type ExecOptions struct {
 	PidfdSocket   string
 	PreserveFDs   int
 	IgnorePaused  bool
-	Cgroup        string // refused
-	AppArmor      string // profile, instead of the container's
-	ProcessLabel  string // SELinux label, instead of the container's
+	Cgroups       []string // [CONTROLLER[,CONTROLLER]:]PATH below the container's group
+	AppArmor      string   // profile, instead of the container's
+	ProcessLabel  string   // SELinux label, instead of the container's
 }
 
 func (o *ExecOptions) check() error {
-	for _, refused := range []struct{ flag, value string }{
-		{"--cgroup", o.Cgroup},
-	} {
-		if refused.value != "" {
-			return errdefs.New(errdefs.ErrUnsupported, "%s: not supported yet", refused.flag)
-		}
-	}
 	if o.PreserveFDs < 0 {
 		return errdefs.New(errdefs.ErrInvalid, "--preserve-fds: %d is negative", o.PreserveFDs)
 	}
@@ -277,7 +271,7 @@ func (j *joining) launch() error {
 		return err
 	}
 	defer program.Close()
-	group, err := j.cgroup()
+	group, init, err := j.group()
 	if err != nil {
 		return err
 	}
@@ -286,7 +280,7 @@ func (j *joining) launch() error {
 		if err := j.initialCPUs(); err != nil {
 			return err
 		}
-		return group.Launch(&attr.Sys, j.Pid, starter(program, &attr, &j.proc))
+		return group.Launch(&attr.Sys, init, starter(program, &attr, &j.proc))
 	}
 	if j.Join&unix.CLONE_NEWPID == 0 {
 		err = j.onThread(start)
@@ -295,6 +289,18 @@ func (j *joining) launch() error {
 	}
 	j.fds.started()
 	return err
+}
+
+// group is the process's control group: the container's or, if flags say so, one
+// below it. If the container's takes no processes any more that of its init does, whose
+// pid is returned for that; who names a group means that one.
+func (j *joining) group() (*cgroups.Cgroup, int, error) {
+	group, err := j.cgroup()
+	if err != nil || len(j.opts.Cgroups) == 0 {
+		return group, j.Pid, err
+	}
+	group, err = group.Sub(j.opts.Cgroups)
+	return group, 0, err
 }
 
 // release lets the program go on and waits for its execve.

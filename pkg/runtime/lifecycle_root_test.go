@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/sys"
+	"box/pkg/cgroups"
 	"box/pkg/spec/gen"
 	"box/pkg/terminal"
 )
@@ -94,6 +95,51 @@ func TestKillWithoutPidNamespace(t *testing.T) {
 		}
 		b.do("delete", b.id)
 	}
+}
+
+func TestExecInSubgroup(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	if r := b.run("--detach"); r.code != 0 {
+		t.Fatal(r.err)
+	}
+	defer b.do("delete", "--force", b.id)
+	dir, named := groupOf(t, b.state().Pid)
+	if err := os.Mkdir(dir+"/below", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	pidFile := b.bundle + "/pid"
+	b.do("exec", "--detach", "--pid-file", pidFile, "--cgroup", named+"below", b.id, "sleep", "1001")
+	if got, want := textOf(t, dir+"/below/cgroup.procs"), textOf(t, pidFile)+"\n"; got != want {
+		t.Errorf("processes in the group: %q, want %q", got, want)
+	}
+	for path, want := range map[string]string{
+		"..":              "bad sub cgroup path",
+		"/a/../..":        "bad sub cgroup path",
+		named + "missing": "no such file or directory",
+	} {
+		if r := b.try("exec", "--cgroup", path, b.id, "true"); r.code != 255 || !strings.Contains(r.err, want) {
+			t.Errorf("--cgroup %s: %+v, want %q", path, r, want)
+		}
+	}
+	b.do("exec", "--cgroup", "/", b.id, "true")
+}
+
+// groupOf returns the directory of a process's cgroup, and what goes before a path
+// below it in --cgroup: on a v1 host the controller whose hierarchy is meant.
+func groupOf(t *testing.T, pid int) (dir, named string) {
+	for line := range strings.Lines(textOf(t, fmt.Sprintf("/proc/%d/cgroup", pid))) {
+		switch f := strings.SplitN(strings.TrimSpace(line), ":", 3); f[1] {
+		case "pids":
+			return "/sys/fs/cgroup/pids" + f[2], "pids:"
+		case "":
+			dir = f[2]
+		}
+	}
+	mount, err := cgroups.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mount + dir, ""
 }
 
 // Two verbs that change one container wait for each other.
