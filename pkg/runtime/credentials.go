@@ -72,8 +72,21 @@ func (b *assembly) setGroups(p *process) {
 // linuxCapabilityVersion3 says that the sets have 64 bits (capget(2)).
 const linuxCapabilityVersion3 = 0x20080522
 
-func (b *assembly) setCapabilities(p *process) {
+// loader is what has to be kept to load the filter: without no_new_privs the kernel
+// wants CAP_SYS_ADMIN for it (seccomp(2)).
+func (p *process) loader() uint64 {
+	if len(p.filter) == 0 || p.spec.NoNewPrivileges {
+		return 0
+	}
+	return 1 << unix.CAP_SYS_ADMIN & p.held
+}
+
+// setCapabilities adds the step that sets permitted, effective and inheritable
+// capabilities, and keeps others a little longer.
+func (b *assembly) setCapabilities(p *process, kept uint64) {
 	c := p.caps // all empty when the spec has none: that means none, as with runc
+	c.effective |= kept
+	c.permitted |= kept
 	header := make([]byte, 8)
 	binary.NativeEndian.PutUint32(header, linuxCapabilityVersion3)
 	sets := make([]byte, 0, 24)
@@ -92,13 +105,16 @@ func (b *assembly) setCapabilities(p *process) {
 		},
 		Why: "after the change of ids, which clears the effective set",
 	})
+}
+
+func (b *assembly) raiseAmbient(p *process) {
 	b.add(launch.Step{
 		Name: "clear ambient capabilities", Call: launch.Prctl,
 		Args: []launch.Arg{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL)},
 		Why:  "only those that the spec names are raised",
 	})
 	for n := range p.lastCap + 1 {
-		if c.ambient&(1<<n) != 0 {
+		if p.caps.ambient&(1<<n) != 0 {
 			b.add(launch.Step{
 				Name: "can't raise ambient capability " + capabilityName(n), Call: launch.Prctl,
 				Args: []launch.Arg{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_RAISE), launch.Int(n)},

@@ -223,3 +223,31 @@ func TestSeccompAgentThatDies(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// Profiles are older than calls that the runtime makes: what it has to call itself, it
+// has called before the filter counts. CAP_SYS_ADMIN, which is kept to load it, is gone
+// in the command.
+func TestFilterOlderThanTheRuntime(t *testing.T) {
+	b := newBench(t, "cat", "/proc/self/status")
+	denied := []string{
+		"faccessat2", "openat2", "statx", "prctl", "setresuid", "setresgid", "setgroups", "keyctl", "close_range", "umask",
+		"fsopen", "fsconfig", "open_tree", "move_mount", "mount_setattr", "setns", "unshare", "mount",
+	}
+	b.spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{
+		{Names: denied, Action: specs.ActErrno},
+	}}
+	b.spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL"}, Permitted: []string{"CAP_KILL"}, Effective: []string{"CAP_KILL"}}
+	for _, c := range []struct {
+		nnp  bool
+		uid  uint32
+		want string // execve raises nothing for a user that is not root
+	}{{false, 0, "20"}, {true, 0, "20"}, {false, 1000, "00"}, {true, 1000, "00"}} {
+		b.spec.Process.NoNewPrivileges, b.spec.Process.User.UID = c.nnp, c.uid
+		r := b.run()
+		for _, set := range []string{"CapPrm:\t", "CapEff:\t"} {
+			if r.code != 0 || !strings.Contains(r.out, set+"00000000000000"+c.want+"\n") {
+				t.Errorf("%+v: %+v", c, r)
+			}
+		}
+	}
+}

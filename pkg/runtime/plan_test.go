@@ -157,10 +157,16 @@ func TestOrderOfSteps(t *testing.T) {
 		}
 	}
 	inOrder("become untraceable", "mount proc", markHooks, "wait for the parent", "pivot root",
-		"enter working directory", "close descriptors", "load the seccomp filter", "drop CAP_CHOWN", "become group",
-		"become user", "set capabilities", "look for", "set the umask", markReady, "wait for start", "execute")
+		"enter working directory", "close descriptors", "drop CAP_CHOWN", "become group", "become user",
+		"set capabilities", "look for", "set the umask", "load the seccomp filter", markReady, "wait for start", "execute")
+	if n := strings.Count(outline(planOf(t, s).plan), " set capabilities"); n != 2 {
+		t.Errorf("capabilities are set %d times: CAP_SYS_ADMIN is given up after the filter was loaded", n)
+	}
 	s.Process.NoNewPrivileges = true
 	inOrder("set capabilities", "set no_new_privs", "load the seccomp filter", markReady)
+	if n := strings.Count(outline(planOf(t, s).plan), " set capabilities"); n != 1 {
+		t.Errorf("with no_new_privs, capabilities are set %d times", n)
+	}
 }
 
 // Every step explains itself, and every plan compiles for both machines.

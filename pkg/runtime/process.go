@@ -32,10 +32,11 @@ type process struct {
 	agent     *agent            // answers the calls that the filter leaves open; nil for none
 	permit    int               // descriptor at which the program waits for the parent
 	caps      capabilities
-	lastCap   int   // highest capability number of this kernel
-	nulls     []int // standard streams that are the host's /dev/null
-	firstFree int   // lowest descriptor that the command must not see
-	child     int   // PR_SET_PDEATHSIG for the command; 0 for none
+	lastCap   int    // highest capability number of this kernel
+	held      uint64 // capabilities that the program begins with
+	nulls     []int  // standard streams that are the host's /dev/null
+	firstFree int    // lowest descriptor that the command must not see
+	child     int    // PR_SET_PDEATHSIG for the command; 0 for none
 
 	wish    label.Wish  // confinement by security modules
 	modules label.Host  // those that there are
@@ -73,7 +74,7 @@ func newProcess(r *Runtime, p *specs.Process, f *facts, id string, userns bool) 
 		r.warn("can't raise ambient capability " + name + ": it is not both permitted and inheritable")
 	}
 	out := &process{
-		spec: p, keyring: "_ses." + id, caps: caps, lastCap: f.lastCap, userns: userns,
+		spec: p, keyring: "_ses." + id, caps: caps, lastCap: f.lastCap, held: held, userns: userns,
 		affinity: affinity, wish: wish, modules: f.modules,
 	}
 	if !p.Terminal { // which takes the place of all three
@@ -87,11 +88,11 @@ func newProcess(r *Runtime, p *specs.Process, f *facts, id string, userns bool) 
 //
 //   - the working directory first, as root, for the command's user may not be
 //     allowed to pass through the directories above it;
-//   - without no_new_privs a filter needs CAP_SYS_ADMIN to load, so it goes before
-//     ids and capabilities are given up; with it, the filter goes last, so that it
-//     need not allow what the steps before it call;
 //   - the bounding set while CAP_SETPCAP is still held, ids while CAP_SETUID is,
-//     and the other sets after the ids, for a change of ids clears them.
+//     and the other sets after the ids, for a change of ids clears them;
+//   - the filter last, so that it need not allow what the steps before it call: after
+//     it come read, write, execve and, without no_new_privs, capset, for until then
+//     CAP_SYS_ADMIN is kept to load it with.
 func (b *assembly) becomeUser(p *process) error {
 	if err := errors.Join(sched.AddMemoryPolicy(b.plan, p.memory), sched.AddPersonality(b.plan, p.personality)); err != nil {
 		return err
@@ -105,12 +106,11 @@ func (b *assembly) becomeUser(p *process) error {
 		Why:  "nothing of ours may reach the command, whatever it does with /proc/self/fd (CVE-2024-21626)",
 	})
 	b.limitFiles(p)
-	if !p.spec.NoNewPrivileges {
-		b.loadFilter(p, "before capabilities are dropped: without no_new_privs, loading it needs CAP_SYS_ADMIN")
-	}
 	b.dropBounding(p)
 	b.setIDs(p)
-	b.setCapabilities(p)
+	kept := p.loader()
+	b.setCapabilities(p, kept)
+	b.raiseAmbient(p)
 	b.probe(p)
 	if p.child != 0 {
 		b.dieWithParent(p.child)
@@ -122,7 +122,10 @@ func (b *assembly) becomeUser(p *process) error {
 			Args: []launch.Arg{launch.Int(unix.PR_SET_NO_NEW_PRIVS), launch.Int(1)},
 			Why:  "the spec asks that execve gives no privileges",
 		})
-		b.loadFilter(p, "last: from here on only read, write and execve are called")
+	}
+	b.loadFilter(p, "last: it need not allow what the steps before it call")
+	if kept&^p.caps.permitted != 0 {
+		b.setCapabilities(p, 0)
 	}
 	return nil
 }
