@@ -65,7 +65,7 @@ func (c *console) add(b *assembly, root launch.Arg, init bool, uid uint32) {
 		return
 	}
 	terminal.Add(b.plan, terminal.Options{
-		Root: root, Socket: c.fd, Console: init, UID: uid, Rows: c.rows, Cols: c.cols,
+		Root: root, Socket: c.fd, Console: init, UID: uid, Rows: c.rows, Cols: c.cols, KeepNewlines: c.kept(),
 	})
 }
 
@@ -81,7 +81,7 @@ func (c *console) await(pid int) (int, error) {
 	}
 	defer master.Close()
 	if terminal.Is(os.Stdin) {
-		restore, err := terminal.MakeRaw(os.Stdin)
+		restore, err := terminal.MakeInputRaw(os.Stdin)
 		if err != nil {
 			return 0, err
 		}

@@ -84,6 +84,21 @@ func SetSize(f *os.File, rows, cols uint16) error {
 // MakeRaw makes the user's terminal pass every key on as it is typed, as
 // cfmakeraw(3) does. Restore brings back what was before; it may be called twice.
 func MakeRaw(f *os.File) (restore func() error, err error) {
+	return change(f, raw)
+}
+
+// MakeInputRaw is MakeRaw for what is typed only: the terminal goes on making a
+// carriage return and a line feed of each newline that is written to it. It goes
+// together with Options.KeepNewlines.
+func MakeInputRaw(f *os.File) (restore func() error, err error) {
+	return change(f, func(t *unix.Termios) {
+		raw(t)
+		t.Oflag |= unix.OPOST
+	})
+}
+
+// change edits the terminal's settings; restore brings back those before.
+func change(f *os.File, edit func(*unix.Termios)) (restore func() error, err error) {
 	var before unix.Termios
 	err = control(f, func(fd int) error {
 		now, err := unix.IoctlGetTermios(fd, unix.TCGETS)
@@ -91,11 +106,11 @@ func MakeRaw(f *os.File) (restore func() error, err error) {
 			return err
 		}
 		before = *now
-		raw(now)
+		edit(now)
 		return unix.IoctlSetTermios(fd, unix.TCSETS, now)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("set terminal to raw mode: %w", err)
+		return nil, fmt.Errorf("change settings of terminal: %w", err)
 	}
 	return func() error {
 		err := control(f, func(fd int) error { return unix.IoctlSetTermios(fd, unix.TCSETS, &before) })

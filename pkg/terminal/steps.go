@@ -23,6 +23,10 @@ type Options struct {
 	UID uint32
 	// Rows and Cols are the window's size; 0, 0 leaves it unset.
 	Rows, Cols uint16
+	// KeepNewlines makes the terminal pass newlines on as they are: what comes out of
+	// the master is what the command wrote, byte by byte, as with runc in the
+	// foreground. Whoever shows it must make line ends of them (MakeInputRaw).
+	KeepNewlines bool
 }
 
 // devptsMagic is the type of file system that statfs tells of a devpts.
@@ -85,12 +89,40 @@ func addAppearance(p *launch.Plan, o Options, peer launch.Slot) {
 			Args: []launch.Arg{peer, launch.Int(unix.TIOCSWINSZ), launch.Bytes(size, text)},
 		})
 	}
+	if o.KeepNewlines {
+		addKeepNewlines(p, peer)
+	}
 	if o.UID != 0 {
 		p.Add(launch.Step{
 			Name: "give terminal to user " + strconv.Itoa(int(o.UID)), Why: "programs open it again by name (/dev/tty, /dev/stdin)",
 			Call: launch.Fchown, Args: []launch.Arg{peer, launch.Int(o.UID), launch.Int(-1)},
 		})
 	}
+}
+
+// Size of the kernel's struct termios, and where its output flags lie (ioctl_tty(2)).
+const (
+	termiosSize  = 36
+	termiosOflag = 4
+)
+
+// addKeepNewlines leaves output processing on, with none of its translations.
+func addKeepNewlines(p *launch.Plan, peer launch.Slot) {
+	settings := launch.Buffer("termios", termiosSize)
+	p.Add(
+		launch.Step{
+			Name: "get settings of terminal", Why: "all but one stay as they are",
+			Call: launch.Ioctl, Args: []launch.Arg{peer, launch.Int(unix.TCGETS), settings},
+		},
+		launch.Step{
+			Name: "change settings of terminal", Why: "OPOST without ONLCR: newlines stay newlines",
+			Call: launch.Store, Args: []launch.Arg{settings.At(termiosOflag), launch.Int(unix.OPOST)},
+		},
+		launch.Step{
+			Name: "set settings of terminal", Why: "before the command can write",
+			Call: launch.Ioctl, Args: []launch.Arg{peer, launch.Int(unix.TCSETS), settings},
+		},
+	)
 }
 
 // addConsole mounts the slave on /dev/console.

@@ -18,7 +18,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 func options(uid uint32) Options {
-	return Options{Root: launch.Cwd, Socket: 4, Console: true, UID: uid, Rows: 24, Cols: 80}
+	return Options{Root: launch.Cwd, Socket: 4, Console: true, UID: uid, Rows: 24, Cols: 80, KeepNewlines: true}
 }
 
 func TestGoldenPlan(t *testing.T) {
@@ -269,6 +269,15 @@ func TestMakeRawAndRestore(t *testing.T) {
 	}
 	if err := restore(); err != nil || lflag() != before {
 		t.Errorf("restored to %#x, %v; was %#x", lflag(), err, before)
+	}
+	if restore, err = MakeInputRaw(master); err != nil || lflag()&unix.ICANON != 0 {
+		t.Errorf("input is not raw: %v", err)
+	}
+	if now, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS); err != nil || now.Oflag&unix.OPOST == 0 {
+		t.Errorf("output is raw too: %v", err)
+	}
+	if err := restore(); err != nil {
+		t.Error(err)
 	}
 	pipe, _, err := os.Pipe()
 	if err != nil {
