@@ -9,7 +9,7 @@ set -eu
 # runc and crun take its place, nftables and iproute2 look at the traces left.
 packages="busybox-static mmdebstrap ca-certificates curl jq iproute2 nftables iptables procps
 skopeo docker-registry apache2-utils podman containernetworking-plugins containerd docker.io runc crun
-shellcheck"
+shellcheck apparmor"
 
 # What runc's own integration tests call, and what building runc takes.
 if [ "${1:-}" = runc-suite ]; then

@@ -1,8 +1,14 @@
 package runtime
 
 import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"box/pkg/label"
 )
@@ -47,5 +53,69 @@ func TestModulesThatAreNotThere(t *testing.T) {
 		if r := b.try("exec", flag, b.id, "true"); r.code != 255 || !strings.Contains(r.err, "not supported") {
 			t.Errorf("exec %s: %+v", flag, r)
 		}
+	}
+}
+
+// A profile confines the container's process and those that join it, in a user namespace
+// as well; a process that joins may have another.
+func TestAppArmorProfile(t *testing.T) {
+	if !label.Look().AppArmor {
+		t.Skip("needs a kernel with AppArmor")
+	}
+	parser, err := exec.LookPath("apparmor_parser")
+	if err != nil {
+		t.Skip("needs apparmor_parser (package apparmor)")
+	}
+	const profile = "profile box-test-runtime flags=(attach_disconnected,mediate_deleted) { file, capability, signal, deny /etc/denied r, }"
+	for _, flag := range []string{"--replace", "--remove"} {
+		load := func() {
+			cmd := exec.Command(parser, flag)
+			cmd.Stdin = strings.NewReader(profile)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("apparmor_parser %s: %v\n%s", flag, err, out)
+			}
+		}
+		if flag == "--replace" {
+			load()
+		} else {
+			t.Cleanup(load)
+		}
+	}
+	b := newBench(t, "sleep", "1000")
+	if err := os.WriteFile(b.bundle+"/rootfs/etc/denied", []byte("secret\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.spec.Process.ApparmorProfile = "box-test-runtime"
+	check := func(what string, r result, want string) {
+		t.Helper()
+		if !strings.HasPrefix(r.out, want+"\n") || strings.Contains(r.out, "secret") != (want == label.Unconfined) {
+			t.Errorf("%s: %+v, want %s", what, r, want)
+		}
+	}
+	script := []string{"sh", "-c", "cat /proc/self/attr/current; cat /etc/denied"}
+	for _, mapped := range []bool{false, true} {
+		if mapped {
+			b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			b.spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+			b.spec.Linux.GIDMappings = b.spec.Linux.UIDMappings
+			dir := filepath.Dir(b.bundle)
+			if err := errors.Join(os.Chmod(dir, 0o711), os.Chmod(filepath.Dir(dir), 0o711)); err != nil {
+				t.Fatal(err)
+			}
+			if err := exec.Command("chown", "-R", "100000:100000", b.bundle).Run(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.spec.Process.Args = script
+		check("run", b.run(), "box-test-runtime (enforce)")
+		b.spec.Process.Args = []string{"sleep", "1000"}
+		b.background()
+		check("exec", b.try(append([]string{"exec", b.id}, script...)...), "box-test-runtime (enforce)")
+		check("exec --apparmor", b.try(append([]string{"exec", "--apparmor", "unconfined", b.id}, script...)...), label.Unconfined)
+		b.do("delete", "--force", b.id)
+	}
+	b.spec.Process.ApparmorProfile = "box-test-nobody-has-loaded"
+	if r := b.run(); r.code != 1 || !strings.Contains(r.err, "apparmor failed to apply profile: ") || !strings.Contains(r.err, "no such file or directory") {
+		t.Errorf("a profile that is not loaded: %+v", r)
 	}
 }
