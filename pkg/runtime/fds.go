@@ -115,13 +115,15 @@ func (d *descriptors) started() {
 type facts struct {
 	held    uint64     // capabilities that we can hand on
 	lastCap int        // highest capability that the kernel knows
+	streams []stream   // stdio, as far as it is open and no device
 	nulls   []int      // which of stdio are the host's /dev/null
 	listen  int        // descriptors of socket activation (sd_listen_fds(3))
 	modules label.Host // security modules, as far as somebody asks for one (lookFor)
 }
 
 func gatherFacts() facts {
-	f := facts{lastCap: lastCapability(), listen: listenFDs(), nulls: hostNulls()}
+	f := facts{lastCap: lastCapability(), listen: listenFDs()}
+	f.streams, f.nulls = standardStreams()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
 	if err := unix.Capget(&header, &sets[0]); err == nil {
@@ -130,15 +132,27 @@ func gatherFacts() facts {
 	return f
 }
 
-// hostNulls returns which of the standard streams are /dev/null.
-func hostNulls() (fds []int) {
+// stream is a pipe, a socket or a file at a standard descriptor.
+type stream struct {
+	fd  int
+	uid uint32 // its owner
+}
+
+// standardStreams looks at stdio: what of it can be given to the command's user, and
+// which descriptors are the host's /dev/null. Other devices belong to the host, too.
+func standardStreams() (streams []stream, nulls []int) {
 	for fd := range firstPreserved {
 		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(nullMajor, nullMinor) {
-			fds = append(fds, fd)
+		switch err := unix.Fstat(fd, &st); {
+		case err != nil: // closed
+		case st.Mode&unix.S_IFMT == unix.S_IFBLK:
+		case st.Mode&unix.S_IFMT != unix.S_IFCHR:
+			streams = append(streams, stream{fd, st.Uid})
+		case st.Rdev == unix.Mkdev(nullMajor, nullMinor):
+			nulls = append(nulls, fd)
 		}
 	}
-	return fds
+	return streams, nulls
 }
 
 // lastCapability asks the kernel for one capability after the other, beginning where

@@ -148,7 +148,7 @@ func (c *container) commandRunner(r *Runtime) runner {
 			return nil, err
 		}
 		f := gatherFacts()
-		f.nulls = nil // our stdio is not the hook's
+		f.streams, f.nulls = nil, nil // our stdio is not the hook's
 		f.lookFor(config.Process)
 		p, err := newProcess(r, config.Process, &f, c.ID, c.Join&unix.CLONE_NEWUSER != 0)
 		if err != nil {

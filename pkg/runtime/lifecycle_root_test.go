@@ -475,3 +475,35 @@ func TestTerminalOverConsoleSocket(t *testing.T) {
 		t.Errorf("the command's terminal is %q (%v)", got, err)
 	}
 }
+
+// The streams are made by somebody else, often root; the command's user must be able
+// to open them by name all the same, in run and in exec.
+func TestUserOpensItsStreams(t *testing.T) {
+	b := newBench(t, "sh", "-c", "echo out >/proc/self/fd/1; echo err >/proc/self/fd/2")
+	b.spec.Process.User = specs.User{UID: 1000, GID: 1000}
+	if r := b.run(); r.code != 0 || r.out != "out\n" || r.err != "err\n" {
+		t.Errorf("run: %+v", r)
+	}
+	b.spec.Process = &specs.Process{Args: []string{"sleep", "1000"}, Env: []string{"PATH=/bin"}, Cwd: "/"}
+	b.save()
+	b.do("run", "-d", b.id)
+	defer b.do("delete", "--force", b.id)
+	if r := b.try("exec", "--user", "1000:1000", b.id, "sh", "-c", "echo out >/proc/self/fd/1"); r.code != 0 || r.out != "out\n" {
+		t.Errorf("exec: %+v", r)
+	}
+}
+
+func TestStreamsFor(t *testing.T) {
+	streams := []stream{{0, 0}, {1, 1000}}
+	for _, c := range []struct {
+		uid    uint32
+		userns bool
+		want   []int
+	}{
+		{0, false, []int{1}}, {1000, false, []int{0}}, {7, false, []int{0, 1}}, {0, true, []int{0, 1}},
+	} {
+		if got := streamsFor(streams, c.uid, c.userns); !slices.Equal(got, c.want) {
+			t.Errorf("user %d, mapped %v: %v, want %v", c.uid, c.userns, got, c.want)
+		}
+	}
+}

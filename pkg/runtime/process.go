@@ -35,6 +35,7 @@ type process struct {
 	lastCap   int    // highest capability number of this kernel
 	held      uint64 // capabilities that the program begins with
 	nulls     []int  // standard streams that are the host's /dev/null
+	streams   []int  // standard streams that become the command's user's
 	firstFree int    // lowest descriptor that the command must not see
 	child     int    // PR_SET_PDEATHSIG for the command; 0 for none
 
@@ -78,7 +79,7 @@ func newProcess(r *Runtime, p *specs.Process, f *facts, id string, userns bool) 
 		affinity: affinity, wish: wish, modules: f.modules,
 	}
 	if !p.Terminal { // which takes the place of all three
-		out.nulls = f.nulls
+		out.nulls, out.streams = f.nulls, streamsFor(f.streams, p.User.UID, userns)
 	}
 	return out, nil
 }
@@ -99,6 +100,7 @@ func (b *assembly) becomeUser(p *process) error {
 	}
 	b.joinKeyring(p)
 	b.ownNull(p.nulls)
+	b.ownStreams(p)
 	rootfs.AddEnter(b.plan, p.spec.Cwd)
 	b.add(launch.Step{
 		Name: "close descriptors", Call: launch.CloseRange,
@@ -165,6 +167,35 @@ func (b *assembly) ownNull(fds []int) {
 			Name: "put it in the place of the host's", Call: launch.Dup3,
 			Args: []launch.Arg{fd, launch.Int(n), launch.Int(0)},
 			Why:  "the same device by an inode of the container's own",
+		})
+	}
+}
+
+// streamsFor returns the streams that have to be given to a user before he can open
+// them by name. Where ids are mapped, an owner outside says nothing.
+func streamsFor(streams []stream, uid uint32, userns bool) (fds []int) {
+	for _, s := range streams {
+		if userns || s.uid != uid {
+			fds = append(fds, s.fd)
+		}
+	}
+	return fds
+}
+
+// ownStreams gives stdio to the command's user, as runc does: engines make the pipes
+// as root, and programs open /dev/stdout or /dev/stderr, which asks for the right to
+// do so anew.
+func (b *assembly) ownStreams(p *process) {
+	for _, fd := range p.streams {
+		b.add(launch.Step{
+			Name: "give a standard stream to the user", Call: launch.Fchown,
+			Args: []launch.Arg{launch.Int(fd), launch.Int(p.spec.User.UID), launch.Int(-1)},
+			Allow: []launch.Allow{
+				{Errno: unix.EINVAL}, // a user that the namespace does not map
+				{Errno: unix.EPERM},  // a stream of somebody it does not map, or no CAP_CHOWN
+				{Errno: unix.EROFS},  // a file that cannot change hands
+			},
+			Why: "so that it can open /dev/stdout and the like by name",
 		})
 	}
 }
