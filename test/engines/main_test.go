@@ -1,0 +1,86 @@
+// Package engines starts container engines as Debian ships them (podman,
+// buildah, containerd with ctr and CRI, dockerd with swarm) and lets them run
+// containers with box-runtime in runc's place.
+//
+// Every test runs once with runc and once with box-runtime: what runc does not
+// pass either is wrong with the test, not with box. What the machine does not
+// allow any runtime is skipped, for both, with the reason.
+//
+// The engines live on an island: mount, pid, network, ipc, uts and cgroup
+// namespaces of their own, entered before the first test, with all state below one
+// temporary directory. Nothing of them outlives the test program, and the host's
+// interfaces, firewall and directories are not seen, let alone changed.
+//
+// BOX_BIN names the directory of box-runtime (it is built if that is not set),
+// BOX_ENGINES_RUNTIMES a list of runtimes, by name or path, that are to be tested
+// in place of "runc box-runtime".
+package engines
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 {
+		os.Exit(m.Run()) // each test says what it needs
+	}
+	code, err := 1, error(nil)
+	switch os.Getenv(stageVar) {
+	case "":
+		code, err = settle()
+	case stageShore:
+		err = land()
+	case stageInit:
+		code, err = reign()
+	case stageTests:
+		code = m.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "engines:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// runtimeUnderTest is an OCI runtime by the name that tests and engines call it.
+type runtimeUnderTest struct {
+	name, path string
+}
+
+// isBox tells the runtime under test from those it is compared with.
+func (rt runtimeUnderTest) isBox() bool { return rt.name == "box-runtime" }
+
+// eachRuntime runs a test with runc and with box-runtime.
+func eachRuntime(t *testing.T, test func(*testing.T, runtimeUnderTest)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	names := strings.Fields(os.Getenv("BOX_ENGINES_RUNTIMES"))
+	if len(names) == 0 {
+		names = []string{"runc", "box-runtime"}
+	}
+	for _, name := range names {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			rt := findRuntime(t, name)
+			test(t, rt)
+		})
+	}
+}
+
+// findRuntime looks for a runtime; box-runtime is the one that was built.
+func findRuntime(t *testing.T, name string) runtimeUnderTest {
+	t.Helper()
+	path := name
+	switch {
+	case name == "box-runtime":
+		path = filepath.Join(os.Getenv(dirVar), "bin", name)
+	case !strings.Contains(name, "/"):
+		path = requireProgram(t, name)
+	}
+	return runtimeUnderTest{name: filepath.Base(name), path: path}
+}
