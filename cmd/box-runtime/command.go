@@ -28,9 +28,7 @@ func commands(g *globals) []*command {
 	return []*command{
 		specCommand(), createCommand(g), startCommand(g), runCommand(g), execCommand(g),
 		stateCommand(g), listCommand(g), psCommand(g), killCommand(g), pauseCommand(g), resumeCommand(g),
-		deleteCommand(g), planCommand(), featuresCommand(),
-		refused("update", "[flags] ID", "change the limits of a container"),
-		refused("events", "[flags] ID", "report statistics and out-of-memory events"),
+		updateCommand(g), eventsCommand(g), deleteCommand(g), planCommand(), featuresCommand(),
 		refused("checkpoint", "[flags] ID", "write a running container to disk"),
 		refused("restore", "[flags] ID", "read a container back from disk"),
 	}
@@ -156,5 +154,8 @@ func program() string { return filepath.Base(os.Args[0]) }
 
 // runtime opens the state root that the global flags name.
 func (g *globals) runtime() *runtime.Runtime {
-	return &runtime.Runtime{Root: g.root, Inherited: g.inherited, Warn: g.warn, Debug: g.debugf}
+	return &runtime.Runtime{
+		Root: g.root, Inherited: g.inherited, Systemd: g.systemd, Rootless: g.cgroupless,
+		Warn: g.warn, Debug: g.debugf,
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -23,7 +24,8 @@ type globals struct {
 	rootless, criu         string
 	debug, systemd         bool
 	version, help, logFail bool
-	ownRoot                bool // a flag named the root
+	ownRoot                bool  // a flag named the root
+	cgroupless             *bool // --rootless, if it says
 	inherited              int
 }
 
@@ -33,8 +35,8 @@ func (g *globals) flags() []flag {
 		text(&g.log, "FILE", "append warnings and errors to FILE (default: stderr)", "log"),
 		text(&g.logFormat, "FORMAT", `"text" (default) or "json"`, "log-format"),
 		on(&g.debug, "log what is done", "debug"),
-		on(&g.systemd, "make cgroups through systemd (not supported yet)", "systemd-cgroup"),
-		text(&g.rootless, "BOOL", `"auto", "true" or "false"; "true" is not supported yet`, "rootless"),
+		on(&g.systemd, "have systemd make the cgroups; cgroupsPath is then slice:prefix:name", "systemd-cgroup"),
+		text(&g.rootless, "BOOL", `do without cgroups where they are denied: "true", "false" or "auto" (default)`, "rootless"),
 		text(&g.criu, "PATH", "the criu binary for checkpoint and restore (default: criu, in PATH)", "criu"),
 		on(&g.version, "print the version", "version", "v"),
 		on(&g.help, "show this help", "help", "h"),
@@ -44,12 +46,14 @@ func (g *globals) flags() []flag {
 // check refuses what the flags ask for and we cannot do, and settles the root.
 func (g *globals) check() error {
 	switch {
-	case g.systemd:
-		return errdefs.New(errdefs.ErrUnsupported, "--systemd-cgroup: not supported yet; use the cgroupfs manager")
 	case g.logFormat != "text" && g.logFormat != "json":
 		return errdefs.New(errdefs.ErrInvalid, "--log-format: %q is neither text nor json", g.logFormat)
-	case g.rootless != "" && g.rootless != "auto" && g.rootless != "false":
-		return errdefs.New(errdefs.ErrUnsupported, "--rootless=%s: not supported yet", g.rootless)
+	case g.rootless != "" && g.rootless != "auto":
+		b, err := strconv.ParseBool(g.rootless)
+		if err != nil {
+			return errdefs.New(errdefs.ErrInvalid, "--rootless: %q is neither auto nor a boolean", g.rootless)
+		}
+		g.cgroupless = &b
 	}
 	if g.ownRoot = g.root != ""; !g.ownRoot {
 		g.root = rootFor(os.Getenv("XDG_RUNTIME_DIR"), os.Geteuid(), os.Getenv("USER"), runtime.InUserNamespace)

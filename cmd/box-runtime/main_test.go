@@ -77,6 +77,7 @@ func TestAnswersWithoutContainers(t *testing.T) {
 		{[]string{"exec", "ghost", "true"}, 255, "", "container does not exist: ghost"},
 		{[]string{"create", "x"}, 1, "", "config.json"},
 		{[]string{"plan", "no/such"}, 1, "", "config.json"},
+		{[]string{"--rootless", "maybe", "list"}, 1, "", `--rootless: "maybe" is neither auto nor a boolean`},
 		{[]string{"--log-format", "xml", "list"}, 1, "", "neither text nor json"},
 	} {
 		out, errs, code := call(t, dir, append([]string{"--root", root}, c.args...)...)

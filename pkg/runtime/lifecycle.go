@@ -43,6 +43,9 @@ var (
 	verbWatch = verb{[]Status{Created, Running, Paused}, func(id string, st Status) error {
 		return errdefs.New(errdefs.ErrConflict, "container with id %s is not running: it is %s", id, st)
 	}}
+	verbUpdate = verb{[]Status{Created, Running, Paused}, func(id string, st Status) error {
+		return errdefs.New(errdefs.ErrConflict, "container not running: %s is %s", id, st)
+	}}
 	verbDelete = verb{[]Status{Created, Stopped}, func(id string, st Status) error {
 		return errdefs.WithHint(
 			errdefs.New(errdefs.ErrConflict, "cannot delete container %s that is not stopped: %s", id, st),

@@ -28,7 +28,8 @@ func TestStateMachine(t *testing.T) {
 			Creating: "container not paused", Created: "container not paused",
 			Running: "container not paused", Stopped: "container not paused",
 		}},
-		"watch": {&verbWatch, map[Status]string{Creating: "is not running", Stopped: "container with id x is not running"}},
+		"update": {&verbUpdate, map[Status]string{Creating: "container not running", Stopped: "container not running"}},
+		"watch":  {&verbWatch, map[Status]string{Creating: "is not running", Stopped: "container with id x is not running"}},
 		"delete": {&verbDelete, map[Status]string{
 			Creating: "not stopped: creating", Running: "cannot delete container x that is not stopped: running",
 			Paused: "not stopped: paused",

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"os"
 	"os/user"
 	"strconv"
 	"strings"
@@ -12,6 +13,14 @@ import (
 func InUserNamespace() bool {
 	data, err := readFile("/proc/self/uid_map")
 	return err == nil && !hostMap(data)
+}
+
+// rootless reports whether control groups may be out of reach.
+func (r *Runtime) rootless() bool {
+	if r.Rootless != nil {
+		return *r.Rootless
+	}
+	return os.Geteuid() != 0 || InUserNamespace()
 }
 
 // hostMap reports whether the text of an id map is that of the initial user

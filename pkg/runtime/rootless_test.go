@@ -1,6 +1,9 @@
 package runtime
 
-import "testing"
+import (
+	"os"
+	"testing"
+)
 
 func TestHostMap(t *testing.T) {
 	for text, want := range map[string]bool{
@@ -14,6 +17,17 @@ func TestHostMap(t *testing.T) {
 		if got := hostMap([]byte(text)); got != want {
 			t.Errorf("hostMap(%q) = %v", text, got)
 		}
+	}
+}
+
+func TestRootless(t *testing.T) {
+	for _, want := range []bool{false, true} {
+		if got := (&Runtime{Rootless: &want}).rootless(); got != want {
+			t.Errorf("--rootless=%v: %v", want, got)
+		}
+	}
+	if got, want := (&Runtime{}).rootless(), os.Geteuid() != 0 || InUserNamespace(); got != want {
+		t.Errorf("by itself: %v, want %v", got, want)
 	}
 }
 

@@ -77,6 +77,12 @@ type Runtime struct {
 	// Inherited is how many descriptors from 3 on are the caller's, and thus may be
 	// passed on (CountInherited). Ours must never be.
 	Inherited int
+	// Systemd has systemd make the cgroups of new containers.
+	Systemd bool
+	// Rootless says whether a container is made without a cgroup where that is denied,
+	// as long as it asks for no limits. Nil finds out: yes for everybody but the host's
+	// root.
+	Rootless *bool
 	// Warn takes what is worth a line in the log but stops nothing; nil drops it.
 	Warn func(text string)
 	// Debug takes what --debug shows; nil drops it.

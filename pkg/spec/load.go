@@ -54,6 +54,16 @@ func LoadProcess(name string) (*specs.Process, error) {
 	return p, nil
 }
 
+// LoadResources reads and decodes limits, the argument of `update --resources`. The
+// name - stands for standard input.
+func LoadResources(name string) (*specs.LinuxResources, error) {
+	data, err := readConfig(name)
+	if err != nil {
+		return nil, err
+	}
+	return DecodeResources(name, data)
+}
+
 // Decode reads a configuration without validating it. The name is that of the
 // text in messages.
 func Decode(name string, data []byte) (*specs.Spec, error) {
