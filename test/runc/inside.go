@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +29,6 @@ type job struct {
 	Suite    string // the suites in the cache
 	Dir      string // where the command starts
 	Cgroups  sandbox
-	Seconds  int // limit for all
 	Features string
 	Args     []string
 	Env      []string
@@ -82,7 +80,7 @@ func (j job) setUp() error {
 	return os.Chdir(j.Dir)
 }
 
-// supervise starts the command and reaps until it has ended, or its time has.
+// supervise starts the command and reaps until it has ended.
 func (j job) supervise() (int, error) {
 	program, err := lookPath(j.Args[0], j.Env)
 	if err != nil {
@@ -92,12 +90,6 @@ func (j job) supervise() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	timer := time.AfterFunc(time.Duration(j.Seconds)*time.Second, func() {
-		fmt.Println("# the file's time is over")
-		j.Cgroups.thaw()
-		_ = unix.Kill(child.Pid, unix.SIGKILL)
-	})
-	defer timer.Stop()
 	defer j.Cgroups.thaw() // or the end of this namespace would wait for the frozen
 	for {
 		var status syscall.WaitStatus

@@ -85,7 +85,7 @@ func (s *session) newJob(work, view, file, runtime string) (job, error) {
 		return job{}, fmt.Errorf("copy the runtime: %w", err)
 	}
 	mounted := suite{dir: filepath.Join(work, "suite")}
-	j := job{View: view, Work: work, Suite: s.suite.dir, Seconds: int(s.perFile / time.Second), Features: s.features}
+	j := job{View: view, Work: work, Suite: s.suite.dir, Features: s.features}
 	j.Dir, j.Args = s.command(mounted, file)
 	j.Env = []string{
 		"RUNC=" + program,
@@ -117,7 +117,7 @@ func (s *session) start(ctx context.Context, j job) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.perFile+20*time.Second, errors.New("did not end in its time"))
+	ctx, cancel := context.WithTimeout(ctx, s.perFile)
 	defer cancel()
 	master, terminal, err := openTerminal()
 	if err != nil {
@@ -126,9 +126,9 @@ func (s *session) start(ctx context.Context, j job) ([]byte, error) {
 	defer master.Close()
 	defer terminal.Close()
 	go io.Copy(io.Discard, master) // a full terminal would stop who writes to it
-	var out bytes.Buffer
+	out := newOutput(s.perTest+quietExtra, cancel)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", insideVerb, string(arg))
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, &out, &out
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
 		Setsid:     true,
@@ -141,7 +141,27 @@ func (s *session) start(ctx context.Context, j job) ([]byte, error) {
 	}
 	cmd.WaitDelay = 10 * time.Second
 	err = cmd.Run()
-	return out.Bytes(), err
+	return out.text.Bytes(), err
+}
+
+// quietExtra is what a job may be silent beyond the limit of one test. Bats ends
+// a test at its limit, and then waits for what the test has left running.
+const quietExtra = 20 * time.Second
+
+// output keeps what a job prints, and ends the job if it prints nothing for long.
+type output struct {
+	text  bytes.Buffer
+	quiet time.Duration
+	timer *time.Timer
+}
+
+func newOutput(quiet time.Duration, end func()) *output {
+	return &output{quiet: quiet, timer: time.AfterFunc(quiet, end)}
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.timer.Reset(o.quiet)
+	return o.text.Write(p)
 }
 
 // openTerminal makes a pseudoterminal. Its slave is the terminal that a job's
