@@ -1,7 +1,7 @@
 // Command vm runs a command in a virtual machine with Debian's kernel, the host's
 // files and pure cgroup v2:
 //
-//	go run ./test/vm [--user|--systemd] [--writable DIR]... [--env NAME=VALUE]...
+//	go run ./test/vm [--user] [--systemd] [--writable DIR]... [--env NAME=VALUE]...
 //	                 [--timeout D] [--memory MIB] [--cpus N] [--append ARGS] [--console] -- CMD...
 //
 // The exit status is the command's, 124 if the time was over, 125 if the machine
@@ -25,6 +25,9 @@ func main() {
 		guest.Main()
 	case len(os.Args) > 1 && os.Args[1] == vm.ShareCommand:
 		fmt.Fprintln(os.Stderr, "vm:", vm.Share(os.Args[2:]))
+		os.Exit(vm.Failed)
+	case len(os.Args) > 1 && os.Args[1] == guest.ServeCommand:
+		fmt.Fprintln(os.Stderr, "vm:", guest.Serve())
 		os.Exit(vm.Failed)
 	}
 	c, argv, err := options(os.Args[1:])
@@ -51,7 +54,7 @@ func options(args []string) (vm.Config, []string, error) {
 	c := vm.Config{Dir: dir, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	flags := flag.NewFlagSet("vm", flag.ContinueOnError)
 	user := flags.Bool("user", false, "run as uid 1000 with subordinate ids and a delegated cgroup")
-	systemd := flags.Bool("systemd", false, "run as a unit below systemd, with D-Bus up")
+	systemd := flags.Bool("systemd", false, "run as a unit below systemd, with D-Bus up; with --user below the user's own")
 	console := flags.Bool("console", false, "show the kernel's console at the end")
 	flags.DurationVar(&c.Timeout, "timeout", 0, "end the machine after this time (1m, with systemd 2m)")
 	flags.IntVar(&c.Memory, "memory", 0, "memory in MiB (1024)")
@@ -66,6 +69,8 @@ func options(args []string) (vm.Config, []string, error) {
 		return c, nil, err
 	}
 	switch {
+	case *systemd && *user:
+		c.Mode = vm.SystemdUser
 	case *systemd:
 		c.Mode = vm.Systemd
 	case *user:

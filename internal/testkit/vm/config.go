@@ -20,7 +20,15 @@ const (
 	// Systemd runs it as a unit with Delegate=yes, with systemd as PID 1 and
 	// D-Bus up.
 	Systemd Mode = "systemd"
+	// SystemdUser runs it as a unit with Delegate=yes of the user's own systemd.
+	SystemdUser Mode = "systemd-user"
 )
+
+// HasSystemd tells whether systemd is PID 1.
+func (m Mode) HasSystemd() bool { return m == Systemd || m == SystemdUser }
+
+// Unprivileged tells whether the command runs as uid 1000.
+func (m Mode) Unprivileged() bool { return m == User || m == SystemdUser }
 
 // Config says what a machine looks like. The zero value is a machine for root
 // with two processors and one gibibyte.
@@ -61,7 +69,7 @@ func (c Config) fill() Config {
 	}
 	if c.Timeout == 0 {
 		c.Timeout = time.Minute
-		if c.Mode == Systemd {
+		if c.Mode.HasSystemd() {
 			c.Timeout *= 2
 		}
 	}
@@ -83,9 +91,9 @@ func (c Config) fill() Config {
 // check refuses what no machine can be made of.
 func (c Config) check(argv []string) error {
 	switch c.Mode {
-	case Root, User, Systemd:
+	case Root, User, Systemd, SystemdUser:
 	default:
-		return fmt.Errorf("mode %q: want root, user or systemd", c.Mode)
+		return fmt.Errorf("mode %q: want root, user, systemd or systemd-user", c.Mode)
 	}
 	for _, dir := range append([]string{c.Dir}, c.Writable...) {
 		if !filepath.IsAbs(dir) {

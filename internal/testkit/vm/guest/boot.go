@@ -53,8 +53,8 @@ func boot(port **os.File) error {
 	if err := makeUser(); err != nil {
 		return err
 	}
-	if job.Mode == vm.Systemd {
-		return becomeSystemd(job, *port)
+	if job.Mode.HasSystemd() {
+		return becomeSystemd(job)
 	}
 	return serve(job, *port)
 }

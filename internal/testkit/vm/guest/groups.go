@@ -22,10 +22,10 @@ const (
 // makeGroups enables every controller for the children of the root and puts this
 // process, and so the command, into a group of its own. With systemd it leaves everything to it.
 func makeGroups(mode vm.Mode) error {
-	switch mode {
-	case vm.Systemd:
+	switch {
+	case mode.HasSystemd():
 		return nil
-	case vm.User:
+	case mode == vm.User:
 		return delegate()
 	}
 	if err := enable(groupRoot); err != nil {

@@ -12,8 +12,8 @@ import (
 
 func TestAddEntry(t *testing.T) {
 	old := "root:x:0:0::/root:/bin/sh\nother:x:1000:1000::/home/other:/bin/sh\n"
-	got := string(addEntry([]byte(old), "tester:x:1000:1000::/home/tester:/bin/sh"))
-	if got != "root:x:0:0::/root:/bin/sh\ntester:x:1000:1000::/home/tester:/bin/sh\n" {
+	got := string(addEntry([]byte(old), "tester:*:1000:1000::/home/tester:/bin/sh"))
+	if got != "root:x:0:0::/root:/bin/sh\ntester:*:1000:1000::/home/tester:/bin/sh\n" {
 		t.Errorf("passwd: %q", got)
 	}
 	got = string(addEntry([]byte("tester:1:2\nother:100000:65536\n"), "tester:100000:65536"))
@@ -81,5 +81,24 @@ func TestMounts(t *testing.T) {
 	}
 	if !slices.Contains(targets, "/new/data") || !slices.Contains(targets, "/new/sys/fs/cgroup") {
 		t.Errorf("%q", targets)
+	}
+}
+
+func TestUnits(t *testing.T) {
+	for mode, want := range map[vm.Mode]string{vm.Systemd: "systemd-logind.service\n", vm.SystemdUser: "user@1000.service\n"} {
+		text := units(mode)["box-vm.service"]
+		if !strings.Contains(text, want) || !strings.Contains(text, "\nDelegate=yes\n") || !strings.Contains(text, "/guest "+ServeCommand+"\n") {
+			t.Errorf("%s: %s", mode, text)
+		}
+	}
+}
+
+func TestThroughUserManager(t *testing.T) {
+	args := throughUserManager(&vm.Job{Mode: vm.SystemdUser, Dir: "/d", Args: []string{"cmd", "-x"}, Env: []string{"A=b c"}})
+	line := strings.Join(args, "|")
+	for _, want := range []string{"--working-directory=/d|", "|--setenv=A=b c|", "|--setenv=DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus|", "|--|cmd|-x"} {
+		if !strings.Contains(line, want) {
+			t.Errorf("%q is not in %s", want, line)
+		}
 	}
 }

@@ -20,11 +20,11 @@ const (
 	runtimeDir = "/run/user/1000"
 )
 
-// makeUser makes the user known, with 65,536 subordinate ids as Debian's adduser gives them.
+// makeUser makes the user known and gives him his directories, with 65,536 subordinate ids as Debian's adduser gives them.
 // It replaces whoever has the uid on the host.
 func makeUser() error {
 	lines := []struct{ file, line string }{
-		{"/etc/passwd", fmt.Sprintf("%s:x:%d:%d::/%s:/bin/sh", userName, userID, userID, home)},
+		{"/etc/passwd", fmt.Sprintf("%s:*:%d:%d::/%s:/bin/sh", userName, userID, userID, home)},
 		{"/etc/group", fmt.Sprintf("%s:x:%d:", userName, userID)},
 		{"/etc/subuid", userName + ":100000:65536"},
 		{"/etc/subgid", userName + ":100000:65536"},
@@ -78,8 +78,11 @@ func environment(job *vm.Job) []string {
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"TMPDIR=/var/tmp", // on the disk, where an overlay can have its upper layer
 	}
-	if job.Mode == vm.User {
+	if job.Mode.Unprivileged() {
 		env = append(env, "HOME=/"+home, "USER="+userName, "LOGNAME="+userName, "XDG_RUNTIME_DIR="+runtimeDir)
+		if job.Mode.HasSystemd() {
+			env = append(env, "DBUS_SESSION_BUS_ADDRESS=unix:path="+runtimeDir+"/bus")
+		}
 	} else {
 		env = append(env, "HOME=/root", "USER=root", "LOGNAME=root")
 	}
