@@ -1,8 +1,14 @@
-// Package netdev plans what happens to network interfaces inside a new network
-// namespace before the container's command runs: the loopback interface comes up.
+// Package netdev brings network devices into a container: the loopback interface of a
+// new network namespace comes up, by steps of its launch program (AddLoopback), and
+// devices of the runtime's namespace are moved in, by the parent (Move).
 //
-// It does not connect the namespace to anything; that is the network room's work,
-// done from outside.
+// It makes no devices and configures none: what connects a container to a network is the
+// engine's work, done before or by hooks. A device that has been moved belongs to its new
+// namespace (config-linux.md, network devices): nobody moves it back; when the namespace
+// ends, the kernel gives physical devices back and destroys the others.
+//
+// It speaks rtnetlink(7) itself, in a hundred lines: the library for it would be the
+// largest thing that box-runtime links, for four kinds of messages.
 package netdev
 
 import (

@@ -26,7 +26,7 @@ type blueprint struct {
 	joins []int    // descriptors of the namespaces to join
 	env   []string // of the command
 	tty   *console // its terminal, if it has one
-	hooks bool     // hooks run before pivot_root
+	hooks bool     // the parent has something to do before pivot_root
 	wait  bool     // the program waits for start
 }
 
@@ -50,7 +50,7 @@ func (bp *blueprint) plan() (*assembly, error) {
 	}
 	bp.root.AddMounts(b.plan)
 	if bp.hooks {
-		b.plan.Mark(markHooks, "hooks find the namespaces and the mounts made, and the host still in sight")
+		b.plan.Mark(markHooks, "hooks, and who moves network devices, find the namespaces and the mounts made, and the host still in sight")
 	}
 	b.plan.Await(launch.Int(bp.fds.permit), "wait for the parent", "it writes down our pid, sets limits, and runs hooks")
 	bp.tty.add(b, bp.root.Root(), true, bp.spec.Process.User.UID)
@@ -66,6 +66,18 @@ func (bp *blueprint) plan() (*assembly, error) {
 	}
 	b.execute(bp.spec.Process.Args, bp.env)
 	return b, nil
+}
+
+// checkNetDevices refuses devices that would have to move to where they are. The words
+// are runc's.
+func checkNetDevices(l *specs.Linux, set *namespaces.Set) error {
+	if len(l.NetDevices) == 0 {
+		return nil
+	}
+	if set.Shares(specs.NetworkNamespace) {
+		return errdefs.New(errdefs.ErrInvalid, "linux.netDevices: unable to move network devices without a NET namespace")
+	}
+	return netdev.Check(l.NetDevices)
 }
 
 // names sets host and domain name, in a namespace that is not the host's.

@@ -20,6 +20,7 @@ import (
 	"box/pkg/cgroups"
 	"box/pkg/launch"
 	"box/pkg/namespaces"
+	"box/pkg/netdev"
 	"box/pkg/spec"
 )
 
@@ -164,7 +165,7 @@ func (c *creation) build(ctx context.Context) error {
 	if err := c.adopt(); err != nil {
 		return err
 	}
-	if err := c.createHooks(ctx); err != nil {
+	if err := c.meet(ctx); err != nil {
 		return err
 	}
 	return c.release()
@@ -220,15 +221,30 @@ func (c *creation) pinned() bool {
 	return r != nil && r.CPU != nil && r.CPU.Cpus != ""
 }
 
-// createHooks runs the hooks between the making of the namespaces and pivot_root.
-func (c *creation) createHooks(ctx context.Context) error {
-	h := c.spec.Hooks
-	if !hasCreateHooks(h) {
+// meet does what is to be done when the namespaces are made and pivot_root has not
+// happened: network devices come in, and hooks run.
+func (c *creation) meet(ctx context.Context) error {
+	devices := c.spec.Linux.NetDevices
+	if !hasCreateHooks(c.spec.Hooks) && len(devices) == 0 {
 		return nil
 	}
 	if err := c.expect(markHooks); err != nil {
 		return err
 	}
+	if len(devices) > 0 {
+		if err := netdev.Move(c.proc.Pid, c.proc.Pidfd, devices); err != nil {
+			return err
+		}
+	}
+	if !hasCreateHooks(c.spec.Hooks) {
+		return nil
+	}
+	return c.createHooks(ctx)
+}
+
+// createHooks runs the hooks between the making of the namespaces and pivot_root.
+func (c *creation) createHooks(ctx context.Context) error {
+	h := c.spec.Hooks
 	c.hooked = true
 	st := c.State
 	host := hostRunner(c.Bundle)

@@ -37,7 +37,7 @@ func Features(version string) *features.Features {
 			MountExtensions: &features.MountExtensions{
 				IDMap: &features.IDMap{Enabled: no},
 			},
-			NetDevices: &features.NetDevices{Enabled: no},
+			NetDevices: &features.NetDevices{Enabled: yes},
 		},
 		Annotations: map[string]string{"box.runtime.version": version, "box.runtime.arch": goruntime.GOARCH},
 	}

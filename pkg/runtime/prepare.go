@@ -99,6 +99,9 @@ func design(r *Runtime, id string, s *specs.Spec, set *namespaces.Set, look root
 	if err != nil {
 		return nil, err
 	}
+	if err := checkNetDevices(s.Linux, set); err != nil {
+		return nil, err
+	}
 	proc, err := newProcess(r, s.Process, f, id, !set.Shares(specs.UserNamespace))
 	if err != nil {
 		return nil, err
@@ -113,7 +116,7 @@ func design(r *Runtime, id string, s *specs.Spec, set *namespaces.Set, look root
 	}
 	return &blueprint{
 		spec: s, set: set, root: root, proc: proc, env: env,
-		hooks: hasCreateHooks(s.Hooks),
+		hooks: hasCreateHooks(s.Hooks) || len(s.Linux.NetDevices) > 0,
 	}, nil
 }
 
