@@ -171,6 +171,15 @@ var errOldKernel = errdefs.New(errdefs.ErrUnsupported, "kernel has no lowerdir+"
 // directory at a time: neither their number nor the length of their names is
 // bounded by the one page that mount(2) has for its options.
 func (s *Store) build(l layout, attrs int) (*os.File, error) {
+	f, err := create(l, attrs)
+	if errors.Is(err, unix.EINVAL) && collectsOptions() {
+		return nil, errOldKernel
+	}
+	return f, err
+}
+
+// create is build for kernels from 6.7 on; others answer EINVAL sooner or later.
+func create(l layout, attrs int) (*os.File, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open filesystem overlay: %w", err)
@@ -187,6 +196,19 @@ func (s *Store) build(l layout, attrs int) (*os.File, error) {
 		return nil, fmt.Errorf("mount overlay%s: %w", kernelWords(fs), err)
 	}
 	return os.NewFile(uintptr(fd), "overlay"), nil
+}
+
+// collectsOptions tells whether the kernel's overlay knows nothing of the new API
+// (before 6.5): then fsconfig(2) takes any word, joins them to one string of mount(2) and
+// lets the file system look at it only in the end (fs/fs_context.c, legacy_parse_param).
+// Later kernels refuse a lower directory without a name at once.
+func collectsOptions() bool {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fs)
+	return unix.FsconfigSetFlag(fs, "lowerdir+") == nil
 }
 
 // configure sets all parameters of one overlay. The first lower directory
