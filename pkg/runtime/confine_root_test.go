@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"box/pkg/label"
+	"box/pkg/resctrl"
 )
 
 // A container has one session keyring, which processes that join it find; without a new
@@ -53,6 +54,18 @@ func TestModulesThatAreNotThere(t *testing.T) {
 		if r := b.try("exec", flag, b.id, "true"); r.code != 255 || !strings.Contains(r.err, "not supported") {
 			t.Errorf("exec %s: %+v", flag, r)
 		}
+	}
+}
+
+// Without resctrl a group of it is refused.
+func TestResctrlThatIsNotThere(t *testing.T) {
+	if resctrl.Root() != "" {
+		t.Skip("this host has resctrl")
+	}
+	b := newBench(t, "true")
+	b.spec.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "gold"}
+	if r := b.run(); r.code != 1 || !strings.Contains(r.err, "intelRdt is specified in config, but Intel RDT is not enabled") {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"box/pkg/launch"
 	"box/pkg/namespaces"
 	"box/pkg/netdev"
+	"box/pkg/resctrl"
 	"box/pkg/spec"
 )
 
@@ -209,16 +210,18 @@ func (c *creation) adopt() error {
 		return err
 	}
 	c.StartTime = p.start
-	if err := c.save(); err != nil {
+	if rdt := c.spec.Linux.IntelRdt; rdt != nil {
+		c.Resctrl, err = resctrl.Join(resctrl.Root(), c.ID, rdt, c.Pid)
+	}
+	if err := errors.Join(err, c.save()); err != nil { // also what an error has left is to be removed
 		return err
 	}
-	return tend(c.Pid, c.spec.Process, c.pinned(), nil)
+	return tend(c.Pid, c.spec.Process, pinned(c.spec.Linux), nil)
 }
 
-// pinned tells whether the container is kept to certain CPUs.
-func (c *creation) pinned() bool {
-	r := c.spec.Linux.Resources
-	return r != nil && r.CPU != nil && r.CPU.Cpus != ""
+// pinned tells whether a container is kept to certain CPUs.
+func pinned(l *specs.Linux) bool {
+	return l.Resources != nil && l.Resources.CPU != nil && l.Resources.CPU.Cpus != ""
 }
 
 // meet does what is to be done when the namespaces are made and pivot_root has not

@@ -68,6 +68,7 @@ type joining struct {
 	tty    *console
 
 	affinity sched.Affinity // CPUs of our thread and of the process
+	pinned   bool           // the container is kept to certain CPUs
 	debugf   func(format string, args ...any)
 }
 
@@ -248,6 +249,7 @@ func (j *joining) assemble(r *Runtime) error {
 			return err
 		}
 		p.addExtras(config.Linux)
+		j.pinned = pinned(config.Linux)
 	}
 	j.affinity = p.affinity
 	b := newAssembly(j.fds.report)
@@ -305,7 +307,7 @@ func (j *joining) group() (*cgroups.Cgroup, int, error) {
 
 // release lets the program go on and waits for its execve.
 func (j *joining) release() error {
-	if err := tend(j.proc.Pid, j.spec, false, j.affinity.Final); err != nil {
+	if err := errors.Join(tend(j.proc.Pid, j.spec, j.pinned, j.affinity.Final), j.Resctrl.Add(j.proc.Pid)); err != nil {
 		return err
 	}
 	if !j.opts.Detach {

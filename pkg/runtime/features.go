@@ -33,7 +33,7 @@ func Features(version string) *features.Features {
 			MemoryPolicy: &features.MemoryPolicy{Modes: sched.MemoryModes(), Flags: sched.MemoryFlags()},
 			Apparmor:     &features.Apparmor{Enabled: yes},
 			Selinux:      &features.Selinux{Enabled: yes},
-			IntelRdt:     &features.IntelRdt{Enabled: no},
+			IntelRdt:     &features.IntelRdt{Enabled: yes, Schemata: yes, Monitoring: yes},
 			MountExtensions: &features.MountExtensions{
 				IDMap: &features.IDMap{Enabled: no},
 			},

@@ -218,7 +218,7 @@ func (c *container) end(ctx context.Context) error {
 	if err := group.Kill(); err != nil {
 		return err
 	}
-	return group.Remove(ctx)
+	return errors.Join(group.Remove(ctx), c.Resctrl.Remove())
 }
 
 // killInit kills the init process and waits until it is dead (a zombie is).

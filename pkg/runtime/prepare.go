@@ -14,6 +14,7 @@ import (
 	"box/internal/errdefs"
 	"box/pkg/launch"
 	"box/pkg/namespaces"
+	"box/pkg/resctrl"
 	"box/pkg/rootfs"
 	"box/pkg/seccomp"
 	"box/pkg/spec"
@@ -85,6 +86,9 @@ func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts) (*blue
 	if err != nil {
 		return nil, err
 	}
+	if err := checkResctrl(s.Linux.IntelRdt); err != nil {
+		return nil, err
+	}
 	f.lookFor(s.Process)
 	look, err := rootfs.Look(bundle, s)
 	if err != nil {
@@ -118,6 +122,15 @@ func design(r *Runtime, id string, s *specs.Spec, set *namespaces.Set, look root
 		spec: s, set: set, root: root, proc: proc, env: env,
 		hooks: hasCreateHooks(s.Hooks) || len(s.Linux.NetDevices) > 0,
 	}, nil
+}
+
+// checkResctrl checks linux.intelRdt against the host, which is looked at only if it is
+// asked for.
+func checkResctrl(r *specs.LinuxIntelRdt) error {
+	if r == nil {
+		return nil
+	}
+	return resctrl.Check(r, resctrl.Root())
 }
 
 // compileFilter compiles the seccomp profile of a spec, if it has one.

@@ -15,6 +15,7 @@ import (
 	"box/internal/atomicfile"
 	"box/internal/errdefs"
 	"box/pkg/cgroups"
+	"box/pkg/resctrl"
 )
 
 // Status is where a container stands, in the words of the OCI runtime spec
@@ -58,6 +59,7 @@ type record struct {
 	FilterFlags uint             `json:"filterFlags"`           // for seccomp(2), with the filter in filterFile
 	Extras      bool             `json:"extras,omitempty"`      // config.json has settings that exec takes over (hasExtras)
 	KeepKeyring bool             `json:"keepKeyring,omitempty"` // exec makes no session keyring either
+	Resctrl     resctrl.Group    `json:"resctrl,omitzero"`      // of caches and memory bandwidth
 	Hooks       bool             `json:"hooks"`                 // config.json has hooks for start or delete
 	SharedPid   bool             `json:"sharedPid"`             // no pid namespace of its own: killing init leaves the others
 }

@@ -170,7 +170,6 @@ func TestUnsupported(t *testing.T) {
 		`ociVersion: "2.0.0" is not supported, want 1.x`:                               func(s *specs.Spec) { s.Version = "2.0.0" },
 		`ociVersion: "10.0" is not supported, want 1.x`:                                func(s *specs.Spec) { s.Version = "10.0" },
 		"linux.namespaces: a container without a new mount namespace is not supported": func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[1:] },
-		"linux.intelRdt: not supported yet":                                            func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
 		"process.commandLine: not supported: box-runtime runs Linux containers":        func(s *specs.Spec) { s.Process.CommandLine = "dir" },
 	} {
 		s := valid()
