@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,12 @@ type Cgroup struct {
 	root   string // mount point of the unified hierarchy, "" if the host has none
 	path   string // below it, absolute and clean, never "/"
 	legacy *legacy.Group
+	// rootless: what cannot be had is done without, if nobody asked for it.
+	rootless bool
+	// unasked: no linux.cgroupsPath names the group.
+	unasked bool
+	// none: there is no group, and the process stays in its parent's.
+	none bool
 }
 
 // Options choose the driver of a group.
@@ -44,7 +51,7 @@ func Resolve(cgroupsPath, id string, o Options) (*Cgroup, error) {
 		}
 		own, _ = unifiedPath(data)
 	}
-	c := &Cgroup{root: root}
+	c := &Cgroup{root: root, rootless: o.Rootless, unasked: cgroupsPath == ""}
 	var err error
 	if c.path, err = resolve(cgroupsPath, id, own); err != nil {
 		return nil, err
@@ -76,14 +83,20 @@ type Location struct {
 
 // Location returns what Open takes.
 func (c *Cgroup) Location() Location {
+	if c.none {
+		return Location{}
+	}
 	return Location{Path: c.path, Legacy: c.legacy.Differing(c.path)}
 }
 
 // At returns the group with one absolute path in all hierarchies.
 func At(p string) (*Cgroup, error) { return Open(Location{Path: p}) }
 
-// Open returns the group at a location.
+// Open returns the group at a location. In that of no group there is nobody.
 func Open(l Location) (*Cgroup, error) {
+	if l.Path == "" {
+		return &Cgroup{none: true}, nil
+	}
 	if !path.IsAbs(l.Path) {
 		return nil, errdefs.New(errdefs.ErrInvalid, "open cgroup %q: not an absolute path", l.Path)
 	}
@@ -101,33 +114,79 @@ func (c *Cgroup) Path() string { return c.path }
 // Dir is the directory of the group on the host.
 func (c *Cgroup) Dir() string { return filepath.Join(c.root, c.path) }
 
-// baseline are the controllers that are switched on for every group where they
-// can be, because engines read their figures whatever the limits.
-var baseline = []string{"cpu", "io", "memory", "pids"}
-
 // Create makes the group. One that exists already may be used if it is empty and
 // not frozen: two containers in one group could not be told apart when they are
-// killed, and a process cloned into a frozen group never runs.
+// killed, and a process cloned into a frozen group never runs. The words of its
+// errors are runc's.
+//
+// A rootless caller that may not make a group, and has not asked for a certain
+// one, goes without: Location is then zero.
 func (c *Cgroup) Create() error {
+	var err error
 	if c.root != "" {
-		if err := c.createUnified(); err != nil {
-			return fmt.Errorf("create cgroup %s: %w", c.path, err)
-		}
+		err = c.createUnified()
 	}
-	if c.legacy != nil {
-		return c.legacy.Create()
+	if err == nil && c.legacy != nil {
+		err = c.legacy.Create()
+	}
+	if c.rootless && c.unasked && denied(err) {
+		c.none = true
+		return c.undo()
+	}
+	if err != nil {
+		return fmt.Errorf("unable to apply cgroup configuration: create cgroup %s: %w", c.path, err)
 	}
 	return nil
 }
 
+// denied tells whether an error says that cgroups are none of our business: they
+// belong to somebody else, or are mounted read-only.
+func denied(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)
+}
+
+// undo removes those parts of the group that could be made, which are empty.
+func (c *Cgroup) undo() error {
+	dirs := []string{}
+	if c.root != "" {
+		dirs = append(dirs, c.Dir())
+	}
+	if c.legacy != nil {
+		dirs = append(dirs, c.legacy.Dirs()...)
+	}
+	for _, dir := range dirs {
+		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) && !denied(err) {
+			return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+		}
+	}
+	return nil
+}
+
+// createUnified makes the group in the unified hierarchy, with all controllers
+// that are to be had: engines read their figures whatever the limits.
 func (c *Cgroup) createUnified() error {
 	err := kernfs.Make(c.Dir())
 	if errors.Is(err, fs.ErrExist) {
 		err = c.checkUnused()
 	}
-	if err == nil {
-		// No limit asked for them yet: what cannot be had is missed in Apply.
-		_, _ = c.enable(baseline)
+	if err != nil {
+		return err
+	}
+	missing, err := c.enable(nil)
+	if err == nil && len(missing) > 0 {
+		// No limit asked for them yet: what cannot be had is missed in Apply. But
+		// it may be because we are among threaded groups.
+		err = c.joinThreaded()
+	}
+	return err
+}
+
+// joinThreaded makes the group threaded if it lies below a group that is: it takes
+// no process otherwise (cgroup-v2.rst, "Threads").
+func (c *Cgroup) joinThreaded() error {
+	data, err := c.read("cgroup.type")
+	if err == nil && strings.TrimSpace(data) == "domain invalid" {
+		err = c.write("cgroup.type", "threaded")
 	}
 	return err
 }
@@ -152,7 +211,7 @@ func (c *Cgroup) checkUnused() error {
 
 // Exists tells whether the group is there.
 func (c *Cgroup) Exists() bool {
-	return c.root != "" && unix.Access(c.Dir(), unix.F_OK) == nil || c.legacy.Exists()
+	return !c.none && (c.root != "" && unix.Access(c.Dir(), unix.F_OK) == nil || c.legacy.Exists())
 }
 
 // File opens the directory of the group, for clone3(CLONE_INTO_CGROUP).
@@ -167,6 +226,9 @@ func (c *Cgroup) File() (*os.File, error) {
 // Procs returns the processes in the group and in the groups below it, in
 // ascending order. A group that does not exist has none.
 func (c *Cgroup) Procs() ([]int, error) {
+	if c.none {
+		return nil, nil
+	}
 	if c.legacy == nil {
 		return kernfs.Procs(c.Dir())
 	}

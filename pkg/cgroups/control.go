@@ -18,6 +18,9 @@ import (
 // fork at the same time do not escape (cgroup.kill, Linux 5.14). A group that
 // does not exist has nobody to kill.
 func (c *Cgroup) Kill() error {
+	if c.none {
+		return nil
+	}
 	if c.root == "" {
 		return c.legacy.Kill()
 	}
@@ -51,6 +54,9 @@ func (c *Cgroup) killFrozen() error {
 
 // Freeze stops every process in the group, and returns when all have stopped.
 func (c *Cgroup) Freeze(ctx context.Context) error {
+	if c.none {
+		return errdefs.New(errdefs.ErrUnsupported, "freeze cgroup: the container has none of its own")
+	}
 	if c.root == "" {
 		return c.legacy.Freeze(ctx)
 	}
@@ -60,6 +66,9 @@ func (c *Cgroup) Freeze(ctx context.Context) error {
 // Thaw lets the processes of the group go on, and returns when they do. It does
 // not matter by which freezer they were stopped.
 func (c *Cgroup) Thaw(ctx context.Context) error {
+	if c.none {
+		return nil
+	}
 	if c.legacy != nil {
 		if err := c.legacy.Thaw(); err != nil || c.root == "" {
 			return err
@@ -78,6 +87,9 @@ func (c *Cgroup) setFrozen(ctx context.Context, value string, want uint64) error
 // Frozen tells whether the group was told to freeze, in its own right or by a
 // group above it.
 func (c *Cgroup) Frozen() (bool, error) {
+	if c.none {
+		return false, nil
+	}
 	if c.legacy != nil {
 		if frozen, err := c.legacy.Frozen(); frozen || err != nil && !kernfs.Gone(err) || c.root == "" {
 			return frozen, err
@@ -103,6 +115,9 @@ func (c *Cgroup) frozenUnified() (bool, error) {
 // and are not gone yet are waited for; it is the context's business how long. A
 // group that does not exist is removed already.
 func (c *Cgroup) Remove(ctx context.Context) error {
+	if c.none {
+		return nil
+	}
 	if c.root != "" {
 		if err := c.removeUnified(ctx); err != nil {
 			return err

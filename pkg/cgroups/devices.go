@@ -1,6 +1,7 @@
 package cgroups
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -30,6 +31,22 @@ func (c *Cgroup) SetDevices(rules []specs.LinuxDeviceCgroup) error {
 	if err != nil {
 		return err
 	}
+	if c.none {
+		return nil // nothing can be opened that our user cannot open: rootless
+	}
+	if c.root == "" {
+		return c.setDevicesLegacy(parsed)
+	}
+	err = c.attachDevices(parsed)
+	if c.rootless && errors.Is(err, unix.EPERM) {
+		// bpf(2) is root's. A user cannot make device files, and opens those that
+		// there are by their own modes.
+		return nil
+	}
+	return err
+}
+
+func (c *Cgroup) attachDevices(parsed []deviceRule) error {
 	dir, err := c.File()
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ func (c *Cgroup) Launch(attr *syscall.SysProcAttr, init int, start func() (pid i
 }
 
 func (c *Cgroup) launchUnified(attr *syscall.SysProcAttr, init int, start func() (int, error)) error {
-	if c.root == "" {
+	if c.root == "" || c.none {
 		_, err := start()
 		return err
 	}

@@ -29,6 +29,9 @@ func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []string, err error) {
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
+	if c.none {
+		return nil, checkUnlimited(list)
+	}
 	if err := c.checkUsage(r); err != nil {
 		return nil, err
 	}
@@ -57,6 +60,17 @@ func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []string, err error) {
 		}
 	}
 	return notes, nil
+}
+
+// checkUnlimited is about a container without a group. The words are runc's.
+func checkUnlimited(list []limits.Limit) error {
+	for _, l := range list {
+		if !l.Silent {
+			return errdefs.New(errdefs.ErrUnsupported,
+				"linux.resources.%s: rootless needs no limits + no cgrouppath when no permission is granted for cgroups", l.Field)
+		}
+	}
+	return nil
 }
 
 // Update changes the limits of a group that is in use.
@@ -207,24 +221,28 @@ func controllers(list []limits.Limit) []string {
 }
 
 // enable switches controllers on for the group: each group above it has to hand
-// them down in its cgroup.subtree_control. It returns what stands in the way of
-// those that cannot be had. The error is for reading only.
+// them down in its cgroup.subtree_control. nil stands for all that there are. It
+// returns what stands in the way of those that cannot be had. The error is for
+// reading only.
 func (c *Cgroup) enable(names []string) (missing map[string]lack, err error) {
 	missing = map[string]lack{}
-	wanted := slices.Clone(names)
 	if c.root == "" {
-		for _, name := range wanted {
+		for _, name := range names {
 			missing[name] = lack{controller: name, group: "/"}
 		}
 		return missing, nil
 	}
-	for _, group := range ancestors(c.path) {
+	wanted := slices.Clone(names)
+	for i, group := range ancestors(c.path) {
 		dir := filepath.Join(c.root, group)
 		data, err := kernfs.Read(filepath.Join(dir, "cgroup.controllers"))
 		if err != nil {
 			return nil, err
 		}
 		offered := strings.Fields(data)
+		if names == nil && i == 0 {
+			wanted = offered
+		}
 		wanted = slices.DeleteFunc(wanted, func(name string) bool {
 			if slices.Contains(offered, name) {
 				return false

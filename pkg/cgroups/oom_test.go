@@ -23,7 +23,7 @@ func hasController(t *testing.T, c *Cgroup, controller string) bool {
 // launched starts a process in the group as Launch does it for containers.
 func launched(t *testing.T, c *Cgroup, what string) (tell func()) {
 	t.Helper()
-	cmd := child(t, c, what)
+	cmd := command(what)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -130,10 +130,10 @@ func TestSub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := child(t, c, "wait")
+	cmd := command("wait")
 	start := func() (int, error) {
 		if cmd.Process != nil {
-			cmd = child(t, c, "wait")
+			cmd = command("wait")
 		}
 		if err := cmd.Start(); err != nil {
 			return 0, err

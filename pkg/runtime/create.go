@@ -377,6 +377,7 @@ func (c *creation) makeGroup() error {
 		c.Cgroup = cgroups.Location{} // somebody else's after all
 		return err
 	}
+	c.Cgroup = c.group.Location() // a rootless container may have to do without
 	resources := c.spec.Linux.Resources
 	if resources == nil {
 		resources = &specs.LinuxResources{}
