@@ -159,8 +159,8 @@ func (b *assembly) probe(p *process) {
 	}
 	b.say(launch.Step{
 		Name: "find " + name + " in PATH", Call: launch.Set,
-		Args: []launch.Arg{launch.Int(-int(unix.ENOENT))},
-		Why:  "no directory of PATH has it; callers make exit code 127 of these words",
+		Args: []launch.Arg{launch.Int(-int(unix.ENOENT))}, Into: b.command,
+		Why: "no directory of PATH has it, or there is no PATH; callers make exit code 127 of these words",
 	}, func(unix.Errno) string { return fmt.Sprintf("exec: %q: executable file not found in $PATH", name) })
 	b.plan.Place(b.found)
 }

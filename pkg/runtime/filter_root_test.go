@@ -57,3 +57,15 @@ func TestCommandIsLookedForWithItsOwnRights(t *testing.T) {
 		t.Errorf("a command out of reach: %+v", r)
 	}
 }
+
+func TestCommandWithoutPATH(t *testing.T) {
+	b := newBench(t, "sh", "-c", "exit 3")
+	b.spec.Process.Env = nil
+	if r := b.run(); r.code != 1 || !strings.Contains(r.err, `exec: "sh": executable file not found in $PATH`) {
+		t.Errorf("a name without PATH: %+v", r)
+	}
+	b.spec.Process.Args[0] = "/bin/sh"
+	if r := b.run(); r.code != 3 {
+		t.Errorf("a path without PATH: %+v", r)
+	}
+}
