@@ -171,20 +171,13 @@ func (s *Set) idMaps(l *specs.Linux) error {
 // maxID is one more than the largest id: (uid_t) -1 means "no id".
 const maxID = 1<<32 - 1
 
+// idMap reads one map of the container's own user namespace: its root must be in it,
+// for the program sets up the container as that.
 func idMap(field string, list []specs.LinuxIDMapping) ([]syscall.SysProcIDMap, error) {
-	var out []syscall.SysProcIDMap
-	root := false
-	for i, m := range list {
-		if m.Size == 0 || uint64(m.ContainerID)+uint64(m.Size) > maxID || uint64(m.HostID)+uint64(m.Size) > maxID {
-			return nil, errdefs.New(errdefs.ErrInvalid, "read %s[%d]: %d ids from %d to %d do not fit", field, i, m.Size, m.ContainerID, m.HostID)
-		}
-		root = root || m.ContainerID == 0
-		out = append(out, syscall.SysProcIDMap{ContainerID: int(m.ContainerID), HostID: int(m.HostID), Size: int(m.Size)})
-	}
-	if !root {
+	if !slices.ContainsFunc(list, func(m specs.LinuxIDMapping) bool { return m.ContainerID == 0 }) {
 		return nil, errdefs.New(errdefs.ErrInvalid, "read %s: id 0 of the container is not mapped", field)
 	}
-	return out, nil
+	return entries(field, list)
 }
 
 func (s *Set) timeOffsets(l *specs.Linux) error {

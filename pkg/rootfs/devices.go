@@ -43,6 +43,9 @@ func (r *Rootfs) readDevices(list []specs.LinuxDevice) error {
 		if err != nil {
 			return errdefs.New(errdefs.ErrInvalid, "read linux.devices[%d] (%s): %w", i, d.Path, err)
 		}
+		if dev.path == ptmx {
+			continue // privileged containers list it; a link to the container's own devpts takes its place
+		}
 		r.devices = append(r.devices, dev)
 	}
 	for _, d := range defaultDevices {
@@ -105,13 +108,16 @@ func deviceType(letter string) uint32 {
 // mode_t with its type bits.
 func fileMode(m os.FileMode) uint32 { return sys.Mode(m) | uint32(m)&0o7777 }
 
+// ptmx is what programs open for a new terminal.
+const ptmx = "/dev/ptmx"
+
 // devLinks are the symlinks that programs expect in /dev.
 var devLinks = [...]struct{ path, target string }{
 	{"/dev/fd", "/proc/self/fd"},
 	{"/dev/stdin", "/proc/self/fd/0"},
 	{"/dev/stdout", "/proc/self/fd/1"},
 	{"/dev/stderr", "/proc/self/fd/2"},
-	{"/dev/ptmx", "pts/ptmx"},
+	{ptmx, "pts/ptmx"},
 	{"/dev/core", "/proc/kcore"},
 }
 
@@ -189,15 +195,21 @@ func (r *Rootfs) addDeviceMount(p *launch.Plan, dir launch.Slot, d device) {
 	)
 }
 
-// addLink makes one symlink. In an image's own /dev, what is there stays.
+// addLink makes one symlink. What is there stays, from the image or from the list of
+// devices; but the host's ptmx would give out terminals of the host, so an image's
+// cannot stay.
 func (r *Rootfs) addLink(p *launch.Plan, dir launch.Slot, path, to string) {
 	_, base := split(path)
-	s := launch.Step{
+	if path == ptmx && !r.freshDev() {
+		p.Add(launch.Step{
+			Name: "remove " + path, Why: "a node of the image would give out terminals of the host", Call: launch.Unlinkat,
+			Args:  []launch.Arg{dir, launch.Text(base), launch.Int(0)},
+			Allow: []launch.Allow{{Errno: unix.ENOENT}, {Errno: unix.EISDIR}},
+		})
+	}
+	p.Add(launch.Step{
 		Name: "create link " + path, Why: "programs expect it", Call: launch.Symlinkat,
-		Args: []launch.Arg{launch.Text(to), dir, launch.Text(base)},
-	}
-	if !r.freshDev() {
-		s.Allow = []launch.Allow{{Errno: unix.EEXIST}}
-	}
-	p.Add(s)
+		Args:  []launch.Arg{launch.Text(to), dir, launch.Text(base)},
+		Allow: []launch.Allow{{Errno: unix.EEXIST}},
+	})
 }

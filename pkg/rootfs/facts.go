@@ -35,6 +35,9 @@ type MountFacts struct {
 	Source string
 	// File says that the source is not a directory.
 	File bool
+	// Mode has type and permissions of the directory that a tmpfs is to cover, 0 if
+	// they are not known.
+	Mode uint32
 	// Proc says that the source is a procfs.
 	Proc bool
 	// Missing is the destination, with symlinks resolved inside the root, if it does
@@ -59,12 +62,16 @@ func Look(bundle string, s *specs.Spec) (Facts, error) {
 	defer unix.Close(dir)
 	f := Facts{Root: root, Cgroup2: findCgroup2(), Kcore: exists("/proc/kcore")}
 	for i, m := range s.Mounts {
-		facts, err := lookMount(bundle, m)
+		facts, err := f.lookMount(bundle, m)
 		if err != nil {
 			return Facts{}, err
 		}
-		if !covered(m, s.Mounts[:i]) {
-			facts.Missing = missing(dir, cleanDest(m.Destination))
+		if !f.covered(m, s.Mounts[:i]) {
+			dest := f.dest(m.Destination)
+			facts.Missing = missing(dir, dest)
+			if m.Type == "tmpfs" && facts.Missing == "" {
+				facts.Mode = modeOf(dir, dest)
+			}
 		}
 		f.Mounts = append(f.Mounts, facts)
 	}
@@ -73,10 +80,38 @@ func Look(bundle string, s *specs.Spec) (Facts, error) {
 
 // covered says that the destination lies below an earlier mount: what the root has
 // there now says nothing.
-func covered(m specs.Mount, earlier []specs.Mount) bool {
+func (f *Facts) covered(m specs.Mount, earlier []specs.Mount) bool {
 	return slices.ContainsFunc(earlier, func(e specs.Mount) bool {
-		return under(cleanDest(m.Destination), cleanDest(e.Destination))
+		return under(f.dest(m.Destination), f.dest(e.Destination))
 	})
+}
+
+// dest is a destination as a path of the container. The specification wants it
+// absolute; a relative one begins at the root, as with other runtimes. One that begins
+// with the root directory's own path is what some callers write, and means the place
+// inside it.
+func (f *Facts) dest(dest string) string {
+	dest = cleanDest(dest)
+	if inside, ok := strings.CutPrefix(dest, f.Root); ok && f.Root != "/" && (inside == "" || inside[0] == '/') {
+		return cleanDest(inside)
+	}
+	return dest
+}
+
+// modeOf looks up type and permissions of what lies at dest inside root, 0 if that
+// is not possible.
+func modeOf(root int, dest string) uint32 {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: inRoot}
+	fd, err := sys.Openat2(root, rel(dest), &how)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return 0
+	}
+	return st.Mode
 }
 
 // absolute takes relative paths from base.
@@ -100,21 +135,27 @@ func findCgroup2() string {
 	return ""
 }
 
-// lookMount looks at the source of a bind mount; others have none.
-func lookMount(bundle string, m specs.Mount) (MountFacts, error) {
-	var f MountFacts
-	if !isBind(m) {
-		return f, nil
+// lookMount looks at the source of a bind mount; others have none, and one that
+// is remounted does not matter. A source inside the root may be made by an earlier
+// mount: then it is taken for a directory, and the steps find out.
+func (f *Facts) lookMount(bundle string, m specs.Mount) (MountFacts, error) {
+	var out MountFacts
+	if !isBind(m) || slices.Contains(m.Options, "remount") {
+		return out, nil
 	}
-	f.Source = absolute(bundle, m.Source)
+	out.Source = absolute(bundle, m.Source)
 	var st unix.Stat_t
-	if err := unix.Stat(f.Source, &st); err != nil {
-		return MountFacts{}, fmt.Errorf("mount %s on %s: %w", m.Source, m.Destination, &os.PathError{Op: "stat", Path: f.Source, Err: err})
+	err := unix.Stat(out.Source, &st)
+	if err == unix.ENOENT && under(out.Source, f.Root) {
+		return out, nil
 	}
-	f.File = st.Mode&unix.S_IFMT != unix.S_IFDIR
+	if err != nil {
+		return MountFacts{}, fmt.Errorf("mount %s on %s: %w", m.Source, m.Destination, &os.PathError{Op: "stat", Path: out.Source, Err: err})
+	}
+	out.File = st.Mode&unix.S_IFMT != unix.S_IFDIR
 	var fs unix.Statfs_t
-	f.Proc = unix.Statfs(f.Source, &fs) == nil && fs.Type == unix.PROC_SUPER_MAGIC
-	return f, nil
+	out.Proc = unix.Statfs(out.Source, &fs) == nil && fs.Type == unix.PROC_SUPER_MAGIC
+	return out, nil
 }
 
 // isBind says whether the spec asks for a bind mount: by type or by option.
@@ -130,8 +171,7 @@ func isBind(m specs.Mount) bool {
 	return false
 }
 
-// cleanDest is the destination as a path of the container. The specification wants it
-// absolute; a relative one begins at the root, as with other runtimes.
+// cleanDest makes a path absolute and free of dots.
 func cleanDest(dest string) string { return path.Clean("/" + dest) }
 
 // missing returns the empty string if dest exists inside root, else the path that

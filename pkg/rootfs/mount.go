@@ -88,15 +88,22 @@ func (r *Rootfs) addRoot(p *launch.Plan) {
 // addMount adds one of the spec's mounts: made detached, given its attributes, and
 // attached to a target that was opened inside the root.
 func (r *Rootfs) addMount(p *launch.Plan, m *mount) {
+	if m.remount {
+		r.addRemount(p, m)
+		return
+	}
 	var fd launch.Slot
 	if m.bind {
-		fd = addBind(p, m)
+		fd = r.addBind(p, m)
 	} else {
 		fd = r.addFilesystem(p, m)
 	}
 	dst := r.addTarget(p, m.target(), m.targetName(), m.targetWhy())
 	if !m.overProc() {
 		r.addNotProc(p, dst, m)
+	}
+	if m.copyUp {
+		r.addCopyUp(p, m, dst, fd)
 	}
 	p.Add(attach(fd, dst, m.name(), "by descriptors, so that no path is resolved a second time (CVE-2021-30465)"))
 }
@@ -125,37 +132,111 @@ func (m *mount) targetWhy() string {
 	return "inside the root, whatever symlinks the image has on the way"
 }
 
-// addBind copies the source's mount and changes the copy.
-func addBind(p *launch.Plan, m *mount) launch.Slot {
+// addBind copies the source's mount and changes the copy. Mounts whose owners are
+// translated come from the parent, and in a user namespace those whose source the
+// program may not reach, too.
+func (r *Rootfs) addBind(p *launch.Plan, m *mount) launch.Slot {
 	fd, flags := p.Slot("mount"), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC
 	if m.recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	p.Add(launch.Step{
+	if m.ids != nil {
+		r.addFetch(p, m, fd, "only who has rights over its file system may translate a mount's owners")
+		r.addAttributes(p, m, fd)
+		return fd
+	}
+	open := launch.Step{
 		Name: m.name(), Why: "a detached copy of the source's mount: its path is the host's", Call: launch.OpenTree, Into: fd,
 		Args: []launch.Arg{launch.Cwd, launch.Text(m.source), launch.Int(flags)},
-	})
-	m.addAttributes(p, fd)
+	}
+	if r.foreign {
+		fetch, have := p.Label(), p.Label()
+		open.Allow, open.Then = []launch.Allow{{Errno: unix.EACCES, To: fetch}}, have
+		p.Add(open)
+		p.Place(fetch)
+		r.addFetch(p, m, fd, "the container's root may not enter a directory above the source; who wrote the configuration may")
+		p.Place(have)
+	} else {
+		p.Add(open)
+	}
+	r.addAttributes(p, m, fd)
 	return fd
 }
 
-// addAttributes adds at most two calls: one for all mounts below, one for the top.
-func (m *mount) addAttributes(p *launch.Plan, fd launch.Slot) {
+// addAttributes changes a copied mount before anybody sees it: first the mount itself,
+// then with all that lie below it.
+func (r *Rootfs) addAttributes(p *launch.Plan, m *mount, fd launch.Slot) {
+	r.addTopAttributes(p, m, fd)
 	all := unix.MountAttr{Attr_set: m.setAll, Attr_clr: m.clearAll}
-	top := unix.MountAttr{Attr_set: m.set, Attr_clr: m.clear}
 	if m.propagateAll {
 		all.Propagation = m.propagation
-	} else {
+	}
+	if all != (unix.MountAttr{}) {
+		p.Add(setattr(fd, true, all, m.name()+": set attributes of all mounts", "before it is attached: nobody sees it without them"))
+	}
+}
+
+// addTopAttributes gives the mount itself what its words say, and takes from it what
+// they imply. What a user namespace may not take away stays, unless a word asks for
+// it by name: then the mount fails rather than be another than was asked for.
+func (r *Rootfs) addTopAttributes(p *launch.Plan, m *mount, fd launch.Slot) {
+	const why = "before it is attached: nobody sees it without them"
+	name, implied := m.name()+": set attributes", m.implied()
+	top := unix.MountAttr{Attr_set: m.set, Attr_clr: m.clear | implied}
+	if !m.propagateAll {
 		top.Propagation = m.propagation
 	}
-	for _, c := range []struct {
-		attr unix.MountAttr
-		all  bool
-	}{{all, true}, {top, false}} {
-		if c.attr != (unix.MountAttr{}) {
-			p.Add(setattr(fd, c.all, c.attr, m.name()+": set attributes", "before it is attached: nobody sees it without them"))
+	if top == (unix.MountAttr{}) {
+		return
+	}
+	if !r.foreign || implied&lockable == 0 {
+		p.Add(setattr(fd, false, top, name, why))
+		return
+	}
+	done, locked := p.Label(), p.Label()
+	s := setattr(fd, false, top, name, why)
+	s.Allow, s.Then = []launch.Allow{{Errno: unix.EPERM, To: locked}}, done
+	p.Add(s)
+	p.Place(locked)
+	for bit := uint64(1); bit <= implied; bit <<= 1 {
+		if implied&lockable&bit != 0 {
+			s := setattr(fd, false, unix.MountAttr{Attr_clr: bit}, name, "what is locked from outside and not asked for by name stays as it is")
+			s.Allow = []launch.Allow{{Errno: unix.EPERM}}
+			p.Add(s)
 		}
 	}
+	top.Attr_clr &^= implied & lockable
+	p.Add(setattr(fd, false, top, name, "what is asked for by name must be so"))
+	p.Place(done)
+}
+
+// addRemount changes a mount that is there already.
+func (r *Rootfs) addRemount(p *launch.Plan, m *mount) {
+	dst := r.addTarget(p, target{path: m.dest, file: true, strict: m.ordinary()}, m.name()+": open mount point", m.targetWhy())
+	if !m.bind {
+		r.addReconfigure(p, m, dst)
+	}
+	r.addAttributes(p, m, dst)
+}
+
+// addReconfigure gives new options to the file system that is mounted at dst.
+func (r *Rootfs) addReconfigure(p *launch.Plan, m *mount, dst launch.Slot) {
+	fs := p.Slot("file system")
+	p.Add(launch.Step{
+		Name: m.name(), Why: "the file system that is mounted there", Call: launch.Fspick, Into: fs,
+		Args: []launch.Arg{dst, emptyPath, launch.Int(unix.FSPICK_CLOEXEC | unix.FSPICK_EMPTY_PATH)},
+	})
+	switch {
+	case m.set&unix.MOUNT_ATTR_RDONLY != 0:
+		p.Add(m.config(fs, "ro", "", false))
+	case m.clear&unix.MOUNT_ATTR_RDONLY != 0:
+		p.Add(m.config(fs, "rw", "", false))
+	}
+	m.addData(p, fs)
+	p.Add(launch.Step{
+		Name: m.name(), Why: "with the new options", Call: launch.Fsconfig,
+		Args: []launch.Arg{fs, launch.Int(fsconfigReconfigure), launch.Nil, launch.Nil, launch.Int(0)},
+	})
 }
 
 // The commands of fsconfig(2), which x/sys keeps to itself.
@@ -163,6 +244,8 @@ const (
 	fsconfigSetFlag   = 0
 	fsconfigSetString = 1
 	fsconfigCreate    = 6
+
+	fsconfigReconfigure = 7
 )
 
 // addFilesystem makes a new file system instance and a detached mount of it.
@@ -175,10 +258,7 @@ func (r *Rootfs) addFilesystem(p *launch.Plan, m *mount) launch.Slot {
 	if m.source != "" {
 		p.Add(m.config(fs, "source", m.source, true))
 	}
-	for _, word := range m.data {
-		key, value, has := strings.Cut(word, "=")
-		p.Add(m.config(fs, key, value, has))
-	}
+	m.addData(p, fs)
 	p.Add(
 		launch.Step{
 			Name: m.name(), Why: "the instance is made, with these options", Call: launch.Fsconfig,
@@ -193,6 +273,14 @@ func (r *Rootfs) addFilesystem(p *launch.Plan, m *mount) launch.Slot {
 		p.Add(setattr(fd, false, unix.MountAttr{Propagation: m.propagation}, m.name()+": set propagation", "the configuration asks for it"))
 	}
 	return fd
+}
+
+// addData passes the file system's own options on.
+func (m *mount) addData(p *launch.Plan, fs launch.Slot) {
+	for _, word := range m.data {
+		key, value, has := strings.Cut(word, "=")
+		p.Add(m.config(fs, key, value, has))
+	}
 }
 
 // sealLater returns the attributes to mount with. A read-only tmpfs must be filled

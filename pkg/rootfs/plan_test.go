@@ -113,21 +113,46 @@ func TestParseOptions(t *testing.T) {
 		want  options
 	}{
 		{"", options{}},
-		{"defaults ro nosuid", options{set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID}},
-		{"ro rw", options{clear: unix.MOUNT_ATTR_RDONLY}},
-		{"rw ro", options{set: unix.MOUNT_ATTR_RDONLY}},
-		{"noatime", options{set: unix.MOUNT_ATTR_NOATIME, clear: unix.MOUNT_ATTR__ATIME}},
-		{"noatime strictatime", options{set: unix.MOUNT_ATTR_STRICTATIME, clear: unix.MOUNT_ATTR__ATIME}},
-		{"noatime atime", options{clear: unix.MOUNT_ATTR__ATIME}},
-		{"noatime nodiratime", options{set: unix.MOUNT_ATTR_NOATIME | unix.MOUNT_ATTR_NODIRATIME, clear: unix.MOUNT_ATTR__ATIME}},
-		{"rro ro", options{setAll: unix.MOUNT_ATTR_RDONLY, set: unix.MOUNT_ATTR_RDONLY}},
+		{"defaults async ro nosuid", options{named: true, set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID}},
+		{"ro rw", options{named: true, clear: unix.MOUNT_ATTR_RDONLY}},
+		{"rw ro", options{named: true, set: unix.MOUNT_ATTR_RDONLY}},
+		{"noatime", options{named: true, set: unix.MOUNT_ATTR_NOATIME, clear: unix.MOUNT_ATTR__ATIME}},
+		{"noatime strictatime", options{named: true, set: unix.MOUNT_ATTR_STRICTATIME, clear: unix.MOUNT_ATTR__ATIME}},
+		{"noatime atime", options{named: true, clear: unix.MOUNT_ATTR__ATIME}},
+		{"atime", options{named: true}},
+		{"nodiratime", options{named: true, set: unix.MOUNT_ATTR_NODIRATIME, clear: unix.MOUNT_ATTR__ATIME}},
+		{"noatime nodiratime", options{named: true, set: unix.MOUNT_ATTR_NOATIME | unix.MOUNT_ATTR_NODIRATIME, clear: unix.MOUNT_ATTR__ATIME}},
+		{"ratime", options{clearAll: unix.MOUNT_ATTR__ATIME}},
+		{"rro ro", options{named: true, setAll: unix.MOUNT_ATTR_RDONLY, set: unix.MOUNT_ATTR_RDONLY}},
 		{"rbind rslave", options{bind: true, recursive: true, propagation: unix.MS_SLAVE, propagateAll: true}},
 		{"bind private", options{bind: true, propagation: unix.MS_PRIVATE}},
+		{"bind ridmap", options{bind: true, mapped: true, mapAll: true}},
+		{"ridmap idmap", options{mapped: true}},
+		{"remount tmpcopyup", options{remount: true, copyUp: true}},
 		{"size=1m newinstance", options{data: []string{"size=1m", "newinstance"}}},
 	} {
 		got, err := parseOptions(strings.Fields(c.words))
 		if err != nil || cmp.Diff(c.want, got, cmp.AllowUnexported(options{})) != "" {
 			t.Errorf("parseOptions(%q) = %+v, %v; want %+v", c.words, got, err, c.want)
+		}
+	}
+}
+
+// TestImpliedAttributes: a bind mount with any word for attributes has those and no
+// others; without one it is as its source.
+func TestImpliedAttributes(t *testing.T) {
+	const all = lockable | unix.MOUNT_ATTR_NOSYMFOLLOW
+	for words, want := range map[string]uint64{
+		"bind rprivate rro": 0,
+		"bind dev":          all &^ unix.MOUNT_ATTR_NODEV, // taken away by name
+		"bind ro nosuid":    all &^ (unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID),
+		"bind atime":        all,
+		"bind noatime":      all | unix.MOUNT_ATTR_NODIRATIME,
+		"bind nodiratime":   all,
+	} {
+		o, err := parseOptions(strings.Fields(words))
+		if got := o.implied(); err != nil || got != want {
+			t.Errorf("implied by %q: %#x, %v; want %#x", words, got, err, want)
 		}
 	}
 }
@@ -146,11 +171,20 @@ func TestNewRefuses(t *testing.T) {
 			s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", Options: []string{"size=1"}}}
 		}, errdefs.ErrInvalid},
 		{"tmpcopyup", func(s *specs.Spec) {
-			s.Mounts = []specs.Mount{{Destination: "/x", Type: "tmpfs", Options: []string{"tmpcopyup"}}}
+			s.Mounts = []specs.Mount{{Destination: "/x", Type: "proc", Options: []string{"tmpcopyup"}}}
+		}, errdefs.ErrInvalid},
+		{"nofollow", func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", Options: []string{"src-nofollow"}}}
 		}, errdefs.ErrUnsupported},
-		{"idmap", func(s *specs.Spec) {
+		{"half a map", func(s *specs.Spec) {
 			s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", UIDMappings: []specs.LinuxIDMapping{{Size: 1}}}}
-		}, errdefs.ErrUnsupported},
+		}, errdefs.ErrInvalid},
+		{"no map at all", func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", Options: []string{"idmap"}}}
+		}, errdefs.ErrInvalid},
+		{"map of no bind mount", func(s *specs.Spec) {
+			s.Mounts = []specs.Mount{{Destination: "/x", Type: "tmpfs", Options: []string{"idmap"}}}
+		}, errdefs.ErrInvalid},
 		{"fake proc", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/proc", Type: "tmpfs"}} }, errdefs.ErrInvalid},
 		{"inside proc", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/proc/self/attr", Type: "tmpfs"}} }, errdefs.ErrInvalid},
 		{"propagation", func(s *specs.Spec) { s.Linux.RootfsPropagation = "sharded" }, errdefs.ErrInvalid},

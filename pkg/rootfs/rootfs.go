@@ -2,6 +2,8 @@ package rootfs
 
 import (
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -24,7 +26,10 @@ type Rootfs struct {
 	masked      []string
 	readonlies  []string
 	userns      bool // nodes cannot be made in a new user namespace
+	foreign     bool // its ids are not the runtime's: a user namespace, new or joined
 	cgroupns    bool // the container's own cgroup is the root of what it sees
+	errands     []Errand
+	helper      launch.Int // descriptor of the socket to the parent
 
 	root   launch.Slot
 	hows   map[[2]uint64]*launch.Data
@@ -39,8 +44,10 @@ type mount struct {
 	source string
 	dest   string // absolute and clean, not resolved
 	file   bool   // mounted on a file
+	ids    *IDMap // whose owners the mount shows; nil for the source's own
 	create string // what to make if dest is missing, symlinks resolved; empty: nothing
 	exist  string // prefix of create that is surely there
+	mark   string // how it asks its parent for help; empty if it never does
 }
 
 // sealed is a mount that must be writable while it is filled.
@@ -67,6 +74,7 @@ func New(s *specs.Spec, ns Namespaces, f Facts) (*Rootfs, error) {
 		facts:    f,
 		readonly: s.Root.Readonly,
 		userns:   ns.Creates(specs.UserNamespace),
+		foreign:  !ns.Shares(specs.UserNamespace),
 		cgroupns: !ns.Shares(specs.CgroupNamespace),
 	}
 	if err := r.readMounts(s.Mounts); err != nil {
@@ -75,18 +83,20 @@ func New(s *specs.Spec, ns Namespaces, f Facts) (*Rootfs, error) {
 	if s.Linux == nil {
 		return r, r.readDevices(nil)
 	}
-	r.masked, r.readonlies = clean(s.Linux.MaskedPaths), clean(s.Linux.ReadonlyPaths)
+	r.masked, r.readonlies = distinct(s.Linux.MaskedPaths), distinct(s.Linux.ReadonlyPaths)
 	if err := r.readPropagation(s.Linux.RootfsPropagation); err != nil {
 		return nil, err
 	}
 	return r, r.readDevices(s.Linux.Devices)
 }
 
-// clean makes the spec's paths absolute and free of dots.
-func clean(paths []string) []string {
-	out := make([]string, len(paths))
-	for i, p := range paths {
-		out[i] = cleanDest(p)
+// distinct makes the spec's paths absolute and free of dots, each of them once.
+func distinct(paths []string) []string {
+	out := make([]string, 0, len(paths))
+	for _, p := range paths {
+		if p = cleanDest(p); !slices.Contains(out, p) {
+			out = append(out, p)
+		}
 	}
 	return out
 }
@@ -110,6 +120,7 @@ func (r *Rootfs) readMounts(list []specs.Mount) error {
 		}
 		r.mounts = append(r.mounts, mount)
 	}
+	r.readErrands()
 	return nil
 }
 
@@ -134,10 +145,7 @@ func (r *Rootfs) readMount(m specs.Mount, f MountFacts) (mount, error) {
 	if err != nil {
 		return mount{}, err
 	}
-	out := mount{options: o, kind: m.Type, source: m.Source, dest: cleanDest(m.Destination), file: f.File}
-	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-		return mount{}, errdefs.New(errdefs.ErrUnsupported, "id-mapped mounts are not supported")
-	}
+	out := mount{options: o, kind: m.Type, source: m.Source, dest: r.facts.dest(m.Destination), file: f.File}
 	if out.dest == "/" {
 		return mount{}, errdefs.New(errdefs.ErrInvalid, "destination is the root itself")
 	}
@@ -146,14 +154,43 @@ func (r *Rootfs) readMount(m specs.Mount, f MountFacts) (mount, error) {
 		if len(o.data) > 0 {
 			return mount{}, errdefs.New(errdefs.ErrInvalid, "option %q means nothing for a bind mount", o.data[0])
 		}
-	} else if out.kind == "" {
+	} else if out.kind == "" && !out.remount {
 		return mount{}, errdefs.New(errdefs.ErrInvalid, "type is empty, and no option says bind")
+	}
+	if err := out.checkOptions(); err != nil {
+		return mount{}, err
+	}
+	if out.ids, err = r.idMap(m, &out); err != nil {
+		return mount{}, err
 	}
 	if err := r.cgroupMount(&out); err != nil {
 		return mount{}, err
 	}
 	r.plannedTarget(&out, f)
+	out.inheritMode(f)
 	return out, out.checkProc(f)
+}
+
+// checkOptions refuses words that do not go together.
+func (m *mount) checkOptions() error {
+	switch {
+	case m.copyUp && m.kind != "tmpfs":
+		return errdefs.New(errdefs.ErrInvalid, "option \"tmpcopyup\" is for tmpfs only")
+	case m.copyUp && m.remount:
+		return errdefs.New(errdefs.ErrInvalid, "options \"tmpcopyup\" and \"remount\" exclude each other")
+	case (m.kind == "cgroup" || m.kind == "cgroup2") && m.remount:
+		return errdefs.New(errdefs.ErrUnsupported, "option \"remount\" is not supported for control groups")
+	}
+	return nil
+}
+
+// inheritMode gives a tmpfs the permissions of the directory that it covers, if the
+// configuration does not say which, as runc does.
+func (m *mount) inheritMode(f MountFacts) {
+	says := func(word string) bool { return strings.HasPrefix(word, "mode=") }
+	if m.kind == "tmpfs" && !m.remount && f.Mode != 0 && !slices.ContainsFunc(m.data, says) {
+		m.data = append(m.data, "mode="+strconv.FormatUint(uint64(f.Mode&0o7777), 8))
+	}
 }
 
 // cgroupMount turns both of the names that specs use into what serves: the v2
@@ -226,6 +263,9 @@ func (m *mount) checkProc(f MountFacts) error {
 
 // name is how messages call the mount.
 func (m *mount) name() string {
+	if m.remount {
+		return "remount " + m.dest
+	}
 	if m.bind {
 		return "mount " + m.source + " on " + m.dest
 	}

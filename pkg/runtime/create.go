@@ -22,6 +22,7 @@ import (
 	"box/pkg/namespaces"
 	"box/pkg/netdev"
 	"box/pkg/resctrl"
+	"box/pkg/rootfs"
 	"box/pkg/spec"
 )
 
@@ -67,6 +68,8 @@ type creation struct {
 	child  bool // the command dies with us
 	stay   bool // we wait for the command, and keep its terminal
 	tty    *console
+	root   *rootfs.Rootfs // what the program mounts
+	helper *os.File       // our end of the socket for its errands; nil if it has none
 }
 
 // Create makes a container from a bundle, up to the point where only the execve of
@@ -225,10 +228,11 @@ func pinned(l *specs.Linux) bool {
 }
 
 // meet does what is to be done when the namespaces are made and pivot_root has not
-// happened: network devices come in, and hooks run.
+// happened: network devices come in, and hooks run. Before that, the program may have
+// asked for help with its mounts.
 func (c *creation) meet(ctx context.Context) error {
 	devices := c.spec.Linux.NetDevices
-	if !hasCreateHooks(c.spec.Hooks) && len(devices) == 0 {
+	if !hasCreateHooks(c.spec.Hooks) && len(devices) == 0 && c.helper == nil {
 		return nil
 	}
 	if err := c.expect(markHooks); err != nil {
@@ -288,17 +292,26 @@ func (c *creation) release() error {
 	return c.announce()
 }
 
-// expect waits for a mark of the program. That the program ends without a word is
-// its death by a signal; the usual reason is its memory limit.
+// expect waits for a mark of the program, and does what it asks for on the way. That
+// the program ends without a word is its death by a signal; the usual reason is its
+// memory limit.
 func (c *creation) expect(mark string) error {
-	got, err := c.proc.Report()
-	switch {
-	case err != nil:
-		return c.failure(err)
-	case got != mark:
-		return fmt.Errorf("launch program of container %s: reached %q before %q", c.ID, got, mark)
+	for {
+		got, err := c.proc.Report()
+		if err != nil {
+			return c.failure(err)
+		}
+		if got == mark {
+			return nil
+		}
+		errand := c.root.Errand(got)
+		if errand == nil {
+			return fmt.Errorf("launch program of container %s: reached %q before %q", c.ID, got, mark)
+		}
+		if err := c.serve(errand); err != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 // failure puts into words what a report of the program says.
@@ -345,6 +358,9 @@ func (c *creation) close() {
 	}
 	if c.proc != nil {
 		c.proc.Close()
+	}
+	if c.helper != nil {
+		c.helper.Close()
 	}
 	c.tty.close()
 	c.unlock()

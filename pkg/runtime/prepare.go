@@ -61,7 +61,10 @@ func (c *creation) blueprint() (*blueprint, error) {
 	if c.tty, err = openConsole(c.spec.Process, c.opts.ConsoleSocket, c.stay, c.fds); err != nil {
 		return nil, err
 	}
-	bp.tty = c.tty
+	bp.tty, c.root = c.tty, bp.root
+	if err := c.openHelper(bp); err != nil {
+		return nil, err
+	}
 	c.dress(bp.proc)
 	return bp, c.keepFilter(bp.proc)
 }
@@ -120,7 +123,7 @@ func design(r *Runtime, id string, s *specs.Spec, set *namespaces.Set, look root
 	}
 	return &blueprint{
 		spec: s, set: set, root: root, proc: proc, env: env,
-		hooks: hasCreateHooks(s.Hooks) || len(s.Linux.NetDevices) > 0,
+		hooks: hasCreateHooks(s.Hooks) || len(s.Linux.NetDevices) > 0 || len(root.Errands()) > 0,
 	}, nil
 }
 
@@ -204,6 +207,9 @@ func (bp *blueprint) lay() {
 	bp.fds.permit, bp.fds.start, bp.fds.result = bp.fds.give(nil), bp.fds.give(nil), bp.fds.give(nil)
 	for range bp.set.Joins {
 		bp.joins = append(bp.joins, bp.fds.give(nil))
+	}
+	if len(bp.root.Errands()) > 0 {
+		bp.root.UseHelper(bp.fds.give(nil))
 	}
 	bp.proc.firstFree, bp.proc.permit = bp.fds.free, bp.fds.permit
 	bp.wait = true

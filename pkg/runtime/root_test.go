@@ -253,3 +253,17 @@ func (b *bench) nothingLeft() {
 // killGroup makes a command the leader of a process group, so that a test can end
 // it with everything that it has started outside of containers.
 func killGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+// shell runs a command on the host, in the bundle, and another one at the end.
+func (b *bench) shell(before, after string) {
+	b.t.Helper()
+	run := func(line string) {
+		cmd := exec.Command("sh", "-c", line)
+		cmd.Dir = b.bundle
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.t.Errorf("%s: %v\n%s", line, err, out)
+		}
+	}
+	run(before)
+	b.t.Cleanup(func() { run(after) })
+}

@@ -1,8 +1,6 @@
 package spec
 
 import (
-	"slices"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"box/internal/errdefs"
@@ -28,12 +26,6 @@ var refused = []struct {
 }{
 	{"process.user.username", otherOS, func(s *specs.Spec) bool { return processOf(s).User.Username != "" }},
 	{"process.commandLine", otherOS, func(s *specs.Spec) bool { return processOf(s).CommandLine != "" }},
-	{"mounts.uidMappings", notYet, func(s *specs.Spec) bool {
-		return slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.UIDMappings != nil })
-	}},
-	{"mounts.gidMappings", notYet, func(s *specs.Spec) bool {
-		return slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.GIDMappings != nil })
-	}},
 	{"linux.resources.memory.kernel", noLimit, func(s *specs.Spec) bool { return positive(memoryOf(s).Kernel) }},
 	{"linux.resources.memory.kernelTCP", noLimit, func(s *specs.Spec) bool { return positive(memoryOf(s).KernelTCP) }},
 	{"linux.resources.memory.useHierarchy", "not supported: control groups are always hierarchical", func(s *specs.Spec) bool { return memoryOf(s).UseHierarchy != nil && !*memoryOf(s).UseHierarchy }},
