@@ -372,3 +372,46 @@ func TestMarkCarriesAValue(t *testing.T) {
 	}
 	finish(t, proc)
 }
+
+// TestSuccessor: the program goes on in a copy of it, which is our child and about whom
+// everything that Process offers is from then on.
+func TestSuccessor(t *testing.T) {
+	var p Plan
+	pid, before := p.Slot("pid"), p.Slot("pid before")
+	p.Add(Step{Name: "get pid", Call: Getpid, Into: before})
+	p.MarkValue("before", "", before)
+	p.Successor("go on as another", "")
+	p.Add(Step{Name: "get pid", Call: Getpid, Into: pid})
+	p.MarkValue("after", "", pid)
+	p.Add(Step{Name: "end", Call: ExitGroup, Args: []Arg{Int(7)}})
+	proc := start(t, &p, Attr{})
+	first, pidfd := proc.Pid, proc.Pidfd.Fd()
+	if mark, got, err := proc.ReportValue(); mark != "before" || int(got) != first || err != nil {
+		t.Errorf("report = %q, %d, %v; want our pid %d", mark, got, err, first)
+	}
+	mark, got, err := proc.ReportValue()
+	if mark != "after" || err != nil || int(got) == first || int(got) != proc.Pid || proc.Pidfd.Fd() != pidfd {
+		t.Errorf("report = %q, %d, %v; first pid %d, now %d", mark, got, err, first, proc.Pid)
+	}
+	if err := unix.Kill(first, 0); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("the first process is still there: %v", err)
+	}
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(proc.Pidfd.Fd()), Events: unix.POLLIN}}, 10_000); n != 1 || err != nil {
+		t.Errorf("pidfd does not tell of the successor's end: %d, %v", n, err)
+	}
+	if ws, err := proc.Wait(); err != nil || ws.ExitStatus() != 7 {
+		t.Errorf("status = %v, %v", ws.ExitStatus(), err)
+	}
+}
+
+// TestFailureBehindASuccessor: a failed step is reported by whoever fails.
+func TestFailureBehindASuccessor(t *testing.T) {
+	var p Plan
+	p.Successor("go on as another", "")
+	p.Add(Fail("give up", "", unix.EXDEV))
+	proc := start(t, &p, Attr{})
+	if _, err := proc.Report(); !errors.Is(err, unix.EXDEV) {
+		t.Errorf("report = %v", err)
+	}
+	finish(t, proc)
+}

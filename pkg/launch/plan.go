@@ -85,6 +85,8 @@ type Plan struct {
 	steps  []Step
 	slots  []string // names, by slot number - firstSlot
 	labels []int    // step number by label - 1; -1 until placed
+
+	successor int // the step that reports a successor; 0 for none (it is never the first)
 }
 
 const firstSlot = Report + 1

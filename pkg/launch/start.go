@@ -37,6 +37,10 @@ type Process struct {
 
 	plan   *Plan
 	report *os.File
+	// early is what a successor has written before it was known that there is one, and
+	// succeeded says that it is.
+	early     []Record
+	succeeded bool
 }
 
 // Start runs the program. On success the caller owns the Process: it reads reports
@@ -80,7 +84,7 @@ func (p *Program) Start(attr Attr) (*Process, error) {
 		report.Close()
 		return nil, fmt.Errorf("start launch program: %w", err)
 	}
-	return &Process{pid, os.NewFile(uintptr(pidfd), "pidfd of "+strconv.Itoa(pid)), p.plan, report}, nil
+	return &Process{Pid: pid, Pidfd: os.NewFile(uintptr(pidfd), "pidfd of "+strconv.Itoa(pid)), plan: p.plan, report: report}, nil
 }
 
 // reportPipe is blocking on both ends: the program writes to it, and Report needs no
@@ -197,7 +201,7 @@ func (p *Process) Report() (mark string, err error) {
 // ReportValue is Report for marks that carry a value (Plan.MarkValue); it is 0 with all
 // others.
 func (p *Process) ReportValue() (mark string, value uint32, err error) {
-	r, err := ReadRecord(p.report)
+	r, err := p.nextRecord()
 	if err != nil {
 		return "", 0, err
 	}

@@ -164,7 +164,7 @@ func TestPlan(t *testing.T) {
 		"setns(5, CLONE_NEWUSER)", "setns(6, CLONE_NEWNS)", "unshare(CLONE_NEWCGROUP)", "unshare(CLONE_NEWTIME)",
 		`openat(AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY|O_NOFOLLOW|O_CLOEXEC, 0) -> $timens_offsets`,
 		`write($timens_offsets, "monotonic 7 9\nboottime -5 0\n", 28)`,
-		"setns(9, CLONE_NEWNS|CLONE_NEWUSER)",
+		"setns(9, CLONE_NEWNS|CLONE_NEWUSER|CLONE_NEWPID)", "setns(9, CLONE_NEWPID)",
 	}
 	if diff := cmp.Diff(sorted(want), sorted(got)); diff != "" {
 		t.Error(diff)

@@ -96,11 +96,11 @@ func offsetsText(offsets map[string]specs.LinuxTimeOffset) string {
 
 // AddEnter adds the step that enters, all at once, those namespaces of a running
 // process that flags name (see Flags): for exec and for hooks. pidfd is where the
-// program finds a pidfd of the process. The pid namespace is left out: the forking
-// thread enters it (EnterPid). In the mount namespace, root and working directory
-// become those of the namespace.
+// program finds a pidfd of the process. A pid namespace among them is that of the
+// program's children, not its own: see launch.Plan.Successor. In the mount namespace,
+// root and working directory become those of the namespace.
 func AddEnter(p *launch.Plan, pidfd launch.Arg, flags uintptr) {
-	if flags &^= unix.CLONE_NEWPID; flags == 0 {
+	if flags == 0 {
 		return
 	}
 	p.Add(launch.Step{

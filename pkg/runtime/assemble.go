@@ -54,6 +54,7 @@ func (bp *blueprint) plan() (*assembly, error) {
 	}
 	b.plan.Await(launch.Int(bp.fds.permit), "wait for the parent", "it writes down our pid, sets limits, and runs hooks")
 	bp.tty.add(b, bp.root.Root(), true, bp.spec.Process.User.UID)
+	bp.tty.control(b)
 	bp.root.AddMasks(b.plan)
 	bp.root.AddWorkdir(b.plan, bp.spec.Process.Cwd)
 	bp.root.AddPivot(b.plan)

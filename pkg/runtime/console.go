@@ -69,6 +69,14 @@ func (c *console) add(b *assembly, root launch.Arg, init bool, uid uint32) {
 	})
 }
 
+// control adds the steps that make it the controlling terminal: in the process that
+// becomes the command.
+func (c *console) control(b *assembly) {
+	if c != nil {
+		terminal.AddControl(b.plan)
+	}
+}
+
 // await waits for a process in the foreground, with its terminal connected to ours
 // if it has one that we keep.
 func (c *console) await(pid int) (int, error) {

@@ -239,7 +239,7 @@ func (j *joining) assemble(r *Runtime) error {
 		return err
 	}
 	p.flags, p.permit = j.FilterFlags, j.fds.permit
-	p.firstFree = j.fds.free
+	p.firstFree, p.enter = j.fds.free, j.Join&unix.CLONE_NEWPID != 0
 	if j.KeepKeyring {
 		p.keyring = ""
 	}
@@ -258,6 +258,9 @@ func (j *joining) assemble(r *Runtime) error {
 	namespaces.AddEnter(b.plan, launch.Int(j.fds.give(j.init)), j.Join)
 	b.plan.Await(launch.Int(j.fds.permit), "wait for the parent", "it sets limits from outside, by our pid")
 	j.tty.add(b, launch.Cwd, false, j.spec.User.UID)
+	if !p.enter { // else it does not yet have its session
+		j.tty.control(b)
+	}
 	if err := b.becomeUser(p); err != nil {
 		return err
 	}
@@ -266,7 +269,7 @@ func (j *joining) assemble(r *Runtime) error {
 	return nil
 }
 
-// launch starts the program, in the container's cgroup and pid namespace.
+// launch starts the program, in the container's cgroup.
 func (j *joining) launch() error {
 	program, err := launch.NewProgram(j.built.plan)
 	if err != nil {
@@ -284,11 +287,7 @@ func (j *joining) launch() error {
 		}
 		return group.Launch(&attr.Sys, init, starter(program, &attr, &j.proc))
 	}
-	if j.Join&unix.CLONE_NEWPID == 0 {
-		err = j.onThread(start)
-	} else {
-		err = namespaces.EnterPid(j.init, start)
-	}
+	err = j.onThread(start)
 	j.fds.started()
 	return err
 }
@@ -307,7 +306,11 @@ func (j *joining) group() (*cgroups.Cgroup, int, error) {
 
 // release lets the program go on and waits for its execve.
 func (j *joining) release() error {
-	if err := errors.Join(tend(j.proc.Pid, j.spec, j.pinned, j.affinity.Final), j.Resctrl.Add(j.proc.Pid)); err != nil {
+	wanted := j.spec
+	if j.Join&unix.CLONE_NEWPID != 0 {
+		wanted = withSuccessor(wanted)
+	}
+	if err := errors.Join(tend(j.proc.Pid, wanted, j.pinned, j.affinity.Final), j.Resctrl.Add(j.proc.Pid)); err != nil {
 		return err
 	}
 	if !j.opts.Detach {

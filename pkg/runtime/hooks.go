@@ -228,7 +228,7 @@ func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, join uintptr, p *proce
 		b.confine(p)
 	}
 	b.begin()
-	namespaces.AddEnter(b.plan, launch.Int(pidfd), join)
+	namespaces.AddEnter(b.plan, launch.Int(pidfd), join&^unix.CLONE_NEWPID) // born in that one (startInside)
 	args := h.Args
 	if len(args) == 0 {
 		args = []string{h.Path}

@@ -15,7 +15,10 @@ import (
 	"box/pkg/launch"
 	"box/pkg/rootfs"
 	"box/pkg/sched"
+	"box/pkg/seccomp"
+	"box/pkg/spec"
 	"box/pkg/spec/gen"
+	"box/pkg/terminal"
 )
 
 // This file turns the process of a spec into the last third of a plan: from the
@@ -38,6 +41,7 @@ type process struct {
 	streams   []int  // standard streams that become the command's user's
 	firstFree int    // lowest descriptor that the command must not see
 	child     int    // PR_SET_PDEATHSIG for the command; 0 for none
+	enter     bool   // it is yet to enter the container's pid namespace
 
 	wish    label.Wish  // confinement by security modules
 	modules label.Host  // those that there are
@@ -99,6 +103,9 @@ func (b *assembly) becomeUser(p *process) error {
 		return err
 	}
 	b.joinKeyring(p)
+	if listens(p.flags) {
+		b.enterPid(p) // the agent is to be told of the process that the command becomes
+	}
 	b.ownNull(p.nulls)
 	b.ownStreams(p)
 	rootfs.AddEnter(b.plan, p.spec.Cwd)
@@ -107,13 +114,16 @@ func (b *assembly) becomeUser(p *process) error {
 		Args: []launch.Arg{launch.Int(p.firstFree), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
 		Why:  "nothing of ours may reach the command, whatever it does with /proc/self/fd (CVE-2024-21626)",
 	})
-	b.limitFiles(p)
+	b.limit(p, limitFiles, "limit open files", "not earlier: setting up takes more files than the command may be allowed")
 	b.dropBounding(p)
 	b.setIDs(p)
 	kept := p.loader()
 	b.setCapabilities(p, kept)
 	b.raiseAmbient(p)
 	b.probe(p)
+	if !p.entersFiltered() {
+		b.enterPid(p)
+	}
 	if p.child != 0 {
 		b.dieWithParent(p.child)
 	}
@@ -129,7 +139,45 @@ func (b *assembly) becomeUser(p *process) error {
 	if kept&^p.caps.permitted != 0 {
 		b.setCapabilities(p, 0)
 	}
+	b.enterPid(p)
 	return nil
+}
+
+// entersFiltered reports whether the filter, should there be one, lets the steps of
+// enterPid through. Only then can they come after the last capability is gone: the one
+// that loads the filter.
+func (p *process) entersFiltered() bool {
+	allows := func(name string, args ...uint64) bool { return seccomp.Allows(p.filter, name, args...) }
+	if len(p.filter) == 0 {
+		return true
+	}
+	if p.spec.Terminal && !allows("ioctl", 0, unix.TIOCSCTTY) {
+		return false
+	}
+	return allows("clone", unix.CLONE_PARENT|uint64(unix.SIGCHLD)) && allows("rt_sigprocmask", 2) &&
+		allows("write") && allows("exit_group") && allows("setsid") && allows("prlimit64", 0, unix.RLIMIT_NPROC)
+}
+
+// enterPid adds the steps by which a program that joins a container goes on in its pid
+// namespace. There, the container sees it, and what it may do to others of its user by
+// CAP_SYS_PTRACE it may do to this one: open its root and its program, trace it. So it
+// comes when the host is out of sight, and ids and capabilities are the command's: then
+// nothing is left to take from it (CVE-2016-9962, CVE-2019-5736). It is done but once.
+func (b *assembly) enterPid(p *process) {
+	if !p.enter {
+		return
+	}
+	p.enter = false
+	b.plan.Successor("enter the container's pid namespace", "last, for from here on the container can trace us")
+	b.limit(p, limitProcesses, "limit processes", "not earlier: for a moment we were two")
+	if p.spec.Terminal {
+		terminal.AddControl(b.plan)
+		return
+	}
+	b.add(launch.Step{
+		Name: "create a session", Call: launch.Setsid,
+		Why: "the one that was made ends with the process that made it",
+	})
 }
 
 // The number of /dev/null (Documentation/admin-guide/devices.txt).
@@ -200,22 +248,23 @@ func (b *assembly) ownStreams(p *process) {
 	}
 }
 
-// limitFiles sets the limit on open files, when no more are opened.
-func (b *assembly) limitFiles(p *process) {
+// limit adds the step that lowers a limit to what the spec says, if it says anything.
+func (b *assembly) limit(p *process, kind, name, why string) {
 	for _, l := range p.spec.Rlimits {
-		if l.Type != limitFiles {
+		if l.Type != kind {
 			continue
 		}
+		resource, _ := spec.Rlimit(kind)
 		limit := make([]byte, 0, 16) // struct rlimit64
 		limit = binary.NativeEndian.AppendUint64(limit, l.Soft)
 		limit = binary.NativeEndian.AppendUint64(limit, l.Hard)
 		b.add(launch.Step{
-			Name: "limit open files", Call: launch.Prlimit64,
+			Name: name, Call: launch.Prlimit64,
 			Args: []launch.Arg{
-				launch.Int(0), launch.Int(unix.RLIMIT_NOFILE),
+				launch.Int(0), launch.Int(resource),
 				launch.Bytes(limit, func() string { return fmt.Sprintf("{%d, %d}", l.Soft, l.Hard) }),
 			},
-			Why: "not earlier: setting up takes more files than the command may be allowed",
+			Why: why,
 		})
 	}
 }

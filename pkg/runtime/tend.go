@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,24 @@ const (
 	limitFiles = "RLIMIT_NOFILE"
 	filesInUse = 1024
 )
+
+// limitProcesses is the limit that counts all processes of a user, also the one that
+// another takes the place of while a program enters a pid namespace.
+const limitProcesses = "RLIMIT_NPROC"
+
+// withSuccessor returns the process with room for one more in its limit of processes,
+// which the program takes back as soon as it is alone.
+func withSuccessor(p *specs.Process) *specs.Process {
+	wider := *p
+	wider.Rlimits = slices.Clone(p.Rlimits)
+	for i := range wider.Rlimits {
+		if l := &wider.Rlimits[i]; l.Type == limitProcesses && l.Hard != unix.RLIM_INFINITY {
+			l.Hard++
+			l.Soft = l.Hard
+		}
+	}
+	return &wider
+}
 
 // tend gives the process its limits and its place in the queues of the kernel: for CPUs,
 // for disks, and of the out-of-memory killer. It is in its control group already, whose

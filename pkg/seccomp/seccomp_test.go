@@ -25,8 +25,9 @@ type event struct {
 // checks jumps and loads packets in network order, so the event is laid out that
 // way.
 type machine struct {
-	t  testing.TB
-	vm *bpf.VM
+	t    testing.TB
+	vm   *bpf.VM
+	code []unix.SockFilter
 }
 
 func newMachine(t testing.TB, code []unix.SockFilter) *machine {
@@ -43,7 +44,7 @@ func newMachine(t testing.TB, code []unix.SockFilter) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &machine{t, vm}
+	return &machine{t, vm, code}
 }
 
 func (m *machine) run(e event) uint32 {
@@ -59,7 +60,21 @@ func (m *machine) run(e event) uint32 {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	if own := evaluate(m.code, e.data()); own != uint32(n) {
+		m.t.Errorf("evaluate gives %#x, the virtual machine %#x", own, n)
+	}
 	return uint32(n)
+}
+
+// data is the event as the kernel lays it out.
+func (e event) data() *[64]byte {
+	var d [64]byte
+	binary.NativeEndian.PutUint32(d[0:], e.nr)
+	binary.NativeEndian.PutUint32(d[4:], e.audit)
+	for i, a := range e.args {
+		binary.NativeEndian.PutUint64(d[16+8*i:], a)
+	}
+	return &d
 }
 
 // number returns the number of a row's call.

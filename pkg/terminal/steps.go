@@ -50,7 +50,7 @@ func Add(p *launch.Plan, o Options) {
 		addConsole(p, o.Root, peer)
 	}
 	addSend(p, o.Socket, master)
-	addControl(p, peer)
+	addStreams(p, peer)
 }
 
 // addPair opens master and slave.
@@ -193,8 +193,10 @@ func addSend(p *launch.Plan, socket int, master launch.Slot) {
 	)
 }
 
-// addControl makes the slave the controlling terminal and the standard streams.
-func addControl(p *launch.Plan, peer launch.Slot) {
+// AddControl makes the terminal on descriptor 0 the controlling one: after Add, in the
+// process that becomes the command. When a leader of a session ends, its terminal is
+// hung up.
+func AddControl(p *launch.Plan) {
 	p.Add(
 		launch.Step{
 			Name: "create session", Why: "only the leader of a session without terminal can get one; EPERM says that it leads one already",
@@ -202,9 +204,13 @@ func addControl(p *launch.Plan, peer launch.Slot) {
 		},
 		launch.Step{
 			Name: "set controlling terminal", Why: "signals of keys and job control need it", Call: launch.Ioctl,
-			Args: []launch.Arg{peer, launch.Int(unix.TIOCSCTTY), launch.Int(0)},
+			Args: []launch.Arg{launch.Int(0), launch.Int(unix.TIOCSCTTY), launch.Int(0)},
 		},
 	)
+}
+
+// addStreams makes the slave the standard streams.
+func addStreams(p *launch.Plan, peer launch.Slot) {
 	for fd, name := range []string{"input", "output", "error"} {
 		p.Add(launch.Step{
 			Name: "use terminal as standard " + name, Why: "in place of what the program was started with", Call: launch.Dup3,

@@ -24,6 +24,7 @@ func options(uid uint32) Options {
 func TestGoldenPlan(t *testing.T) {
 	var p launch.Plan
 	Add(&p, options(1000))
+	AddControl(&p)
 	const golden = "testdata/console.plan"
 	got := []byte(p.String())
 	if *update {
@@ -110,6 +111,7 @@ func TestTerminalInContainer(t *testing.T) {
 	}
 	_, p := container(t)
 	Add(p, options(65534))
+	AddControl(p)
 	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: []launch.Arg{
 		launch.Text("/bin/busybox"),
 		launch.Strings([]string{"sh", "-c", "tty; stty size; ls -ln /dev/console; test -t 0 && echo yes > /dev/pts/0; echo con > /dev/console; read x; echo got $x"}),
