@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,9 +17,23 @@ func (r *Rootfs) AddMounts(p *launch.Plan) {
 	r.addPropagation(p)
 	r.addRoot(p)
 	for i := range r.mounts {
+		r.mounts[i].first = p.Len()
 		r.addMount(p, &r.mounts[i])
+		r.mounts[i].end = p.Len()
 	}
 	r.addDevices(p)
+}
+
+// Words returns what stands before the error of a step that belongs to one of the
+// configuration's mounts, and "" for other steps. Scripts look for runc's words.
+func (r *Rootfs) Words(step int) string {
+	for i := range r.mounts {
+		if m := &r.mounts[i]; step >= m.first && step < m.end {
+			return "unable to start container process: error during container init: error mounting " +
+				strconv.Quote(m.source) + " to rootfs at " + strconv.Quote(m.dest) + ": "
+		}
+	}
+	return ""
 }
 
 // Root is the slot of a descriptor of the container's root directory, set by

@@ -48,6 +48,8 @@ type mount struct {
 	create string // what to make if dest is missing, symlinks resolved; empty: nothing
 	exist  string // prefix of create that is surely there
 	mark   string // how it asks its parent for help; empty if it never does
+
+	first, end int // its steps in the plan
 }
 
 // sealed is a mount that must be writable while it is filled.

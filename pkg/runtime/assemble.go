@@ -48,6 +48,7 @@ func (bp *blueprint) plan() (*assembly, error) {
 	if err := b.sysctls(bp.spec.Linux.Sysctl); err != nil {
 		return nil, err
 	}
+	b.root = bp.root
 	bp.root.AddMounts(b.plan)
 	if bp.hooks {
 		b.plan.Mark(markHooks, "hooks, and who moves network devices, find the namespaces and the mounts made, and the host still in sight")

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/pkg/launch"
+	"box/pkg/rootfs"
 )
 
 // The marks of a program, in order: what Process.Report returns as it gets there.
@@ -27,8 +28,9 @@ type assembly struct {
 	// words has the sentence for the failure of a step, by step number, where
 	// "name: errno" is not what callers look for.
 	words map[int]func(unix.Errno) string
-	last  int    // number of the execve step
-	name  string // argv[0] of the command
+	root  *rootfs.Rootfs // has more words, for the mounts; nil for exec and hooks
+	last  int            // number of the execve step
+	name  string         // argv[0] of the command
 
 	stat    *launch.Data // buffer of the probe, one for all candidates
 	command launch.Slot  // path of the command, once it is found
@@ -62,6 +64,11 @@ func (b *assembly) explain(err error) error {
 	}
 	if words := b.words[failed.Index]; words != nil {
 		return &stepFailure{words(failed.Errno), failed}
+	}
+	if b.root != nil {
+		if words := b.root.Words(failed.Index); words != "" {
+			return &stepFailure{words + failed.Error(), failed}
+		}
 	}
 	return err
 }

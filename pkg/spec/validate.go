@@ -122,7 +122,11 @@ func checkMounts(s *specs.Spec) error {
 }
 
 func checkMount(path string, m specs.Mount) error {
-	if err := checkAbsolute(path+".destination", m.Destination); err != nil {
+	// A relative destination is an old custom, and means one that begins at the root.
+	if m.Destination == "" {
+		return invalid(path+".destination", "missing")
+	}
+	if err := checkAbsolute(path+".destination", "/"+m.Destination); err != nil {
 		return err
 	}
 	if len(m.Source) >= maxPath {
