@@ -122,6 +122,10 @@ func TestNetworks(t *testing.T) {
 		if have := network(o); have != want {
 			t.Errorf("have %s, want %s", have, want)
 		}
+		// The host's own parameters are not ours to set.
+		if set := sysctls(o); (len(set) == 0) != o.HostNetwork {
+			t.Errorf("network %s: sysctls %v", want, set)
+		}
 	}
 }
 

@@ -99,6 +99,7 @@ func Spec(o Options) (*specs.Spec, error) {
 			CgroupsPath:   o.CgroupsPath,
 			Resources:     resources(o.Resources),
 			Namespaces:    namespaces(o),
+			Sysctl:        sysctls(o),
 			MaskedPaths:   maskedPaths(hostThermalPaths()),
 			ReadonlyPaths: readonlyPaths(),
 		},
@@ -200,6 +201,18 @@ func namespaces(o Options) []specs.LinuxNamespace {
 		list = append(list, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: o.NetworkPath})
 	}
 	return list
+}
+
+// sysctls lets users other than root do in the container's own network what is
+// harmless there: send pings, and bind ports below 1024. Docker sets the same.
+func sysctls(o Options) map[string]string {
+	if o.HostNetwork {
+		return nil
+	}
+	return map[string]string{
+		"net.ipv4.ip_unprivileged_port_start": "0",
+		"net.ipv4.ping_group_range":           "0 2147483647",
+	}
 }
 
 // resources puts the default device rules before the caller's limits.
