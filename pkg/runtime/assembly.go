@@ -133,8 +133,8 @@ func (b *assembly) waitForStart(fds *descriptors) {
 	b.plan.Await(launch.Int(fds.start), "wait for start", "create is done")
 	b.add(launch.Step{
 		Name: "report to start from here on", Call: launch.Set, Into: launch.Report,
-		Args: []launch.Arg{launch.Int(fds.result)},
-		Why:  "close-on-exec: end of file tells start that the command was executed, a record that it was not",
+		Args: []launch.Arg{launch.Int(fds.start)},
+		Why:  "close-on-exec: that nobody has it open tells start that the command was executed, a record in it that it was not",
 	})
 }
 

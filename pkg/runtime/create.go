@@ -194,12 +194,9 @@ func (c *creation) prepare() error {
 	if err := c.keepConfig(); err != nil {
 		return err
 	}
-	for _, name := range []string{startFifo, resultFifo} {
-		if !c.wait {
-			break
-		}
-		if err := unix.Mkfifo(c.path(name), 0o600); err != nil {
-			return &os.PathError{Op: "mkfifo", Path: c.path(name), Err: err}
+	if c.wait {
+		if err := unix.Mkfifo(c.path(startFifo), 0o600); err != nil {
+			return &os.PathError{Op: "mkfifo", Path: c.path(startFifo), Err: err}
 		}
 	}
 	return c.save()

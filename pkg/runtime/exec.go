@@ -239,7 +239,7 @@ func (j *joining) assemble(r *Runtime) error {
 		return err
 	}
 	p.flags, p.permit = j.FilterFlags, j.fds.permit
-	p.firstFree, p.enter = j.fds.free, j.Join&unix.CLONE_NEWPID != 0
+	p.firstFree, p.firstIdle, p.enter = j.fds.free, j.fds.idle(), j.Join&unix.CLONE_NEWPID != 0
 	if j.KeepKeyring {
 		p.keyring = ""
 	}

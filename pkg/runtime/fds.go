@@ -18,12 +18,12 @@ import (
 //	3 … 3+N-1                --preserve-fds, inherited
 //	report                   pipe to the parent: marks and failures
 //	permit                   pipe from the parent: a word lets the program go on
-//	start, result            fifos of start, unless the command runs at once
+//	start                    fifo of start, unless the command runs at once
 //	… further ones           namespaces to join, detached mounts: see extra
 type descriptors struct {
 	free           int // lowest descriptor that the command must not see
 	report, permit int
-	start, result  int // 0 if the program does not wait for start
+	start          int // 0 if the program does not wait for start
 	files          []*os.File
 	handed         []*os.File // those of files that we close after the fork
 }
@@ -79,21 +79,19 @@ func (d *descriptors) openPermit() (*os.File, error) {
 	return os.NewFile(uintptr(fds[1]), "permit pipe"), nil
 }
 
-// openFifos opens the fifos of start for the program. Both ways, so that opening
-// waits for nobody; the program reads from one and writes to the other.
-func (d *descriptors) openFifos(c *container) error {
-	for _, f := range []struct {
-		name string
-		at   *int
-	}{{startFifo, &d.start}, {resultFifo, &d.result}} {
-		fd, err := unix.Open(c.path(f.name), unix.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return &os.PathError{Op: "open", Path: c.path(f.name), Err: err}
-		}
-		*f.at = d.hand(os.NewFile(uintptr(fd), f.name))
+// openStart opens the fifo of start for the program. Both ways, so that opening waits
+// for nobody; it reads the word from it, and writes to it what fails after that.
+func (d *descriptors) openStart(c *container) error {
+	fd, err := unix.Open(c.path(startFifo), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: c.path(startFifo), Err: err}
 	}
+	d.start = d.hand(os.NewFile(uintptr(fd), startFifo))
 	return nil
 }
+
+// idle is the first descriptor after the channels between the program and us.
+func (d *descriptors) idle() int { return max(d.report, d.permit, d.start) + 1 }
 
 // hand puts a file at the next descriptor and leaves it to started to close it.
 func (d *descriptors) hand(f *os.File) int {

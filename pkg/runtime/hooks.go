@@ -236,7 +236,7 @@ func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, join uintptr, p *proce
 	if p != nil {
 		named := *p.spec
 		named.Args, named.Cwd = []string{h.Path}, "/"
-		p.spec, p.firstFree = &named, fds.free
+		p.spec, p.firstFree, p.firstIdle = &named, fds.free, fds.idle()
 		if err := b.becomeUser(p); err != nil {
 			return nil, err
 		}

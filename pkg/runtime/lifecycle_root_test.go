@@ -188,6 +188,53 @@ func TestVerbsAreSerialised(t *testing.T) {
 	b.do("delete", b.id)
 }
 
+// A container that waits for start has nothing open but its streams and its channels:
+// no mount, no directory, nothing of the host.
+func TestCreatedHoldsNothing(t *testing.T) {
+	b := newBench(t, "true")
+	b.save()
+	b.do("create", b.id)
+	defer b.do("delete", "--force", b.id)
+	dir := fmt.Sprintf("/proc/%d/fd", b.expectStatus(Created).Pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		target, err := os.Readlink(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, _ := strconv.Atoi(e.Name())
+		if fd > 2 && !strings.HasPrefix(target, "pipe:") && !strings.HasSuffix(target, "/"+startFifo) {
+			t.Errorf("descriptor %d is %s", fd, target)
+		}
+	}
+}
+
+// A created container that is killed before start is one that start finds stopped,
+// whoever is first.
+func TestStartOfAKilledContainer(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	b.save()
+	b.do("create", b.id)
+	pid := b.expectStatus(Created).Pid
+	b.do("kill", b.id, "KILL")
+	waitGone(t, pid)
+	if r := b.try("start", b.id); r.code != 1 || !strings.Contains(r.err, "cannot start a container that has stopped") {
+		t.Errorf("%+v", r)
+	}
+	// The same for a start that believes it to be alive.
+	c, err := (&Runtime{Root: b.root}).load(b.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.letGo(); err == nil || !strings.Contains(err.Error(), "has stopped") {
+		t.Errorf("letGo of a dead program: %v", err)
+	}
+	b.do("delete", b.id)
+}
+
 func TestExitCodes(t *testing.T) {
 	b := newBench(t)
 	for _, c := range []struct {

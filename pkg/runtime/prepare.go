@@ -47,7 +47,7 @@ func (c *creation) blueprint() (*blueprint, error) {
 		return nil, err
 	}
 	if c.wait {
-		if err := c.fds.openFifos(c.container); err != nil {
+		if err := c.fds.openStart(c.container); err != nil {
 			return nil, err
 		}
 	}
@@ -71,7 +71,7 @@ func (c *creation) blueprint() (*blueprint, error) {
 
 // dress adds to the process what the options decide.
 func (c *creation) dress(p *process) {
-	p.firstFree, p.permit = c.fds.free, c.fds.permit
+	p.firstFree, p.firstIdle, p.permit = c.fds.free, c.fds.idle(), c.fds.permit
 	if c.opts.NoNewKeyring {
 		p.keyring = ""
 	}
@@ -204,14 +204,14 @@ func Plan(bundle string) (*launch.Plan, error) {
 // lay gives out descriptors to a plan that will only be printed.
 func (bp *blueprint) lay() {
 	bp.fds = &descriptors{files: make([]*os.File, firstPreserved+1), free: firstPreserved, report: firstPreserved}
-	bp.fds.permit, bp.fds.start, bp.fds.result = bp.fds.give(nil), bp.fds.give(nil), bp.fds.give(nil)
+	bp.fds.permit, bp.fds.start = bp.fds.give(nil), bp.fds.give(nil)
 	for range bp.set.Joins {
 		bp.joins = append(bp.joins, bp.fds.give(nil))
 	}
 	if len(bp.root.Errands()) > 0 {
 		bp.root.UseHelper(bp.fds.give(nil))
 	}
-	bp.proc.firstFree, bp.proc.permit = bp.fds.free, bp.fds.permit
+	bp.proc.firstFree, bp.proc.firstIdle, bp.proc.permit = bp.fds.free, bp.fds.idle(), bp.fds.permit
 	bp.wait = true
 }
 

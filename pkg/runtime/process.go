@@ -40,6 +40,7 @@ type process struct {
 	nulls     []int  // standard streams that are the host's /dev/null
 	streams   []int  // standard streams that become the command's user's
 	firstFree int    // lowest descriptor that the command must not see
+	firstIdle int    // lowest from which on the program itself needs none any more
 	child     int    // PR_SET_PDEATHSIG for the command; 0 for none
 	enter     bool   // it is yet to enter the container's pid namespace
 
@@ -109,11 +110,7 @@ func (b *assembly) becomeUser(p *process) error {
 	b.ownNull(p.nulls)
 	b.ownStreams(p)
 	rootfs.AddEnter(b.plan, p.spec.Cwd)
-	b.add(launch.Step{
-		Name: "close descriptors", Call: launch.CloseRange,
-		Args: []launch.Arg{launch.Int(p.firstFree), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
-		Why:  "nothing of ours may reach the command, whatever it does with /proc/self/fd (CVE-2024-21626)",
-	})
+	b.closeDescriptors(p.firstFree, p.firstIdle)
 	b.limit(p, limitFiles, "limit open files", "not earlier: setting up takes more files than the command may be allowed")
 	b.dropBounding(p)
 	b.setIDs(p)
@@ -178,6 +175,23 @@ func (b *assembly) enterPid(p *process) {
 		Name: "create a session", Call: launch.Setsid,
 		Why: "the one that was made ends with the process that made it",
 	})
+}
+
+// closeDescriptors closes what was opened on the way, and leaves the channels to the
+// parent for execve to close.
+func (b *assembly) closeDescriptors(firstFree, firstIdle int) {
+	b.add(
+		launch.Step{
+			Name: "close descriptors", Call: launch.CloseRange,
+			Args: []launch.Arg{launch.Int(firstIdle), launch.Int(1<<32 - 1), launch.Int(0)},
+			Why:  "a container that waits for start holds nothing of the host's, nor mounts that were covered",
+		},
+		launch.Step{
+			Name: "close the other descriptors on execve", Call: launch.CloseRange,
+			Args: []launch.Arg{launch.Int(firstFree), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
+			Why:  "nothing of ours may reach the command, whatever it does with /proc/self/fd (CVE-2024-21626)",
+		},
+	)
 }
 
 // The number of /dev/null (Documentation/admin-guide/devices.txt).

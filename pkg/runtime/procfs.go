@@ -155,7 +155,7 @@ func writeNew(path string, data []byte) error {
 // removeState removes a state directory with the files we put there; anything else
 // in it (a temporary file of a killed process) takes the longer way.
 func removeState(dir string) error {
-	for _, name := range []string{startFifo, resultFifo, filterFile, configFile, recordFile} {
+	for _, name := range []string{startFifo, filterFile, configFile, recordFile} {
 		_ = unix.Unlink(dir + "/" + name)
 	}
 	if err := unix.Rmdir(dir); err == nil || err == unix.ENOENT {

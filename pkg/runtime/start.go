@@ -1,16 +1,15 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"box/internal/errdefs"
 	"box/pkg/launch"
 	"box/pkg/spec"
 )
@@ -54,57 +53,68 @@ func (c *container) startHooks() (*specs.Hooks, error) {
 	return config.Hooks, nil
 }
 
-// letGo gives the word to the waiting program, and reads from the result fifo what
-// comes of it. The result fifo is opened first: the program holds its other end
-// until execve closes it.
+// letGo gives the word to the waiting program, and learns what comes of it. The
+// program has the fifo open both ways: it takes the word from it, writes to it why it
+// could not execute the command, and lets go of it when it has executed it or is dead.
 func (c *container) letGo() error {
-	result, err := openFifo(c.path(resultFifo), unix.O_RDONLY)
+	name := c.path(startFifo)
+	// Opened first, so that we see the program let go.
+	result, err := openFifo(name, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	defer result.Close()
-	begin, err := openFifo(c.path(startFifo), unix.O_WRONLY)
-	if errors.Is(err, unix.ENXIO) {
-		return errdefs.New(errdefs.ErrConflict, "cannot start a container that has stopped: %s", c.ID)
-	}
+	defer unix.Close(result)
+	begin, err := openFifo(name, unix.O_WRONLY)
 	if err != nil {
 		return err
 	}
-	_, err = begin.WriteString(word)
-	if err := errors.Join(err, begin.Close()); err != nil {
+	_, err = unix.Write(begin, []byte(word))
+	if err := errors.Join(err, unix.Close(begin)); err != nil {
 		return fmt.Errorf("start container %s: %w", c.ID, err)
 	}
 	if err := c.result(result); err != nil {
 		return err
 	}
-	return errors.Join(os.Remove(c.path(startFifo)), os.Remove(c.path(resultFifo)))
+	return os.Remove(name)
 }
 
-// result waits for execve. End of file is success, for only execve (or death, which
-// the container's exit will tell) closes the program's end without a record.
-func (c *container) result(f *os.File) error {
-	r, err := launch.ReadRecord(f)
-	if errors.Is(err, io.EOF) {
-		return nil
+// result waits until no writer has the fifo open, and reads what is in it then:
+// nothing when the command was executed, the record of a failure, or our own word if
+// the program was killed before it took it. Reading earlier could take that away.
+func (c *container) result(fifo int) error {
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fifo)}}, -1) // for POLLHUP, which need not be asked for
+		if err == nil {
+			break
+		}
+		if err != unix.EINTR {
+			return os.NewSyscallError("poll", err)
+		}
 	}
+	var buf [launch.RecordSize]byte
+	n, err := unix.Read(fifo, buf[:])
+	switch {
+	case err != nil:
+		return &os.PathError{Op: "read", Path: c.path(startFifo), Err: err}
+	case n == 0:
+		return nil
+	case n < len(buf):
+		return verbStart.refusal(c.ID, Stopped)
+	}
+	r, err := launch.ReadRecord(bytes.NewReader(buf[:]))
 	if err != nil {
 		return err
 	}
 	return &ExecError{c.Command, r.Errno}
 }
 
-// openFifo opens without waiting for the other side, and then makes the descriptor
-// an ordinary, blocking one.
-func openFifo(path string, flags int) (*os.File, error) {
-	fd, err := unix.Open(path, flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+// openFifo opens one end without waiting for the other.
+func openFifo(name string, flags int) (int, error) {
+	fd, err := unix.Open(name, flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return -1, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	if err := unix.SetNonblock(fd, false); err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), path), nil
+	return fd, nil
 }
 
 // config reads the container's configuration as it was at create.

@@ -70,7 +70,6 @@ const (
 	configFile = "config.json"
 	filterFile = "seccomp.bpf"
 	startFifo  = "exec.fifo"
-	resultFifo = "result.fifo"
 )
 
 // Runtime is a state root: a directory with one directory for each container.
