@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -90,6 +92,7 @@ func (j job) supervise() (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	j.endTestsOnSignal(child.Pid)
 	defer j.Cgroups.thaw() // or the end of this namespace would wait for the frozen
 	for {
 		var status syscall.WaitStatus
@@ -124,4 +127,84 @@ func lookPath(name string, env []string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s: not found in PATH", name)
+}
+
+// endTest is the signal by which the first process is told to end a test that hangs.
+const endTest = syscall.SIGUSR1
+
+// endTestsOnSignal kills everything but the command itself and what it reports
+// with, so that bats goes on with the next test.
+func (j job) endTestsOnSignal(command int) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, endTest)
+	go func() {
+		for range signals {
+			j.Cgroups.thaw()
+			for _, pid := range testProcesses(allProcesses(), command) {
+				_ = unix.Kill(pid, unix.SIGKILL) // it may have ended meanwhile
+			}
+		}
+	}()
+}
+
+// process is a line of the process table.
+type process struct {
+	pid, parent int
+	command     string
+}
+
+// allProcesses reads the process table of this pid namespace.
+func allProcesses() (all []process) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+		if err != nil {
+			continue // ended
+		}
+		command, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		_, rest, _ := strings.Cut(string(stat), ") ") // the name may hold anything
+		if fields := strings.Fields(rest); len(fields) > 1 {
+			parent, _ := strconv.Atoi(fields[1])
+			all = append(all, process{pid, parent, strings.ReplaceAll(string(command), "\x00", " ")})
+		}
+	}
+	return all
+}
+
+// testProcesses are those that belong to a test: what bats runs it in and all below
+// that, and orphans. The command is what runs the file.
+func testProcesses(all []process, command int) (pids []int) {
+	byPid := map[int]process{}
+	for _, p := range all {
+		byPid[p.pid] = p
+	}
+	for _, p := range all {
+		if p.pid > 1 && p.pid != command && belongsToTest(byPid, p, command) {
+			pids = append(pids, p.pid)
+		}
+	}
+	return pids
+}
+
+// belongsToTest goes up from p until it meets bats' process for one test, or the
+// command, or the end.
+func belongsToTest(byPid map[int]process, p process, command int) bool {
+	for range len(byPid) { // the table is no snapshot: a reused pid may close a circle
+		if p.pid == command {
+			return false
+		}
+		parent, ok := byPid[p.parent]
+		if !ok || strings.Contains(p.command, "bats-exec-test") {
+			return true
+		}
+		p = parent
+	}
+	return true
 }

@@ -80,7 +80,7 @@ func parseFlags(args []string) options {
 	f.StringVar(&o.known, "known", "test/runc/known.txt", "list of the known differences")
 	f.StringVar(&o.results, "results", filepath.Join(cacheDir(), "results"), "where outcomes are stored")
 	f.DurationVar(&o.perFile, "timeout", 15*time.Minute, "limit for one bats file")
-	f.DurationVar(&o.perTest, "test-timeout", 45*time.Second, "limit for one test")
+	f.DurationVar(&o.perTest, "test-timeout", 90*time.Second, "limit for one test")
 	f.StringVar(&o.features, "rootless", "", "run as an ordinary user with these features of runc's suite: none, idmap, cgroup, idmap+cgroup")
 	_ = f.Parse(args)
 	o.views, o.files = strings.Split(views, ","), f.Args()

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseTAP(t *testing.T) {
@@ -154,5 +155,33 @@ func TestTableShowsWhatDiffers(t *testing.T) {
 	}
 	if !strings.HasSuffix(got, "2 tests: 1 as runc, 1 wrong\n") {
 		t.Error(got)
+	}
+}
+
+func TestOnlyTheHangingTestIsEnded(t *testing.T) {
+	all := []process{
+		{1, 0, "exe inside"},
+		{5, 1, "bash /usr/libexec/bats-core/bats --tap x.bats"},
+		{6, 5, "bash /usr/libexec/bats-core/bats-exec-suite x.bats"},
+		{7, 5, "bash /usr/libexec/bats-core/bats-format-cat"},
+		{8, 7, "cat"},
+		{9, 6, "bash /usr/libexec/bats-core/bats-exec-file x.bats"},
+		{10, 9, "bash /usr/libexec/bats-core/bats-exec-test x.bats 3"},
+		{11, 10, "sleep 1000"},
+		{12, 1, "recvtty"},
+		{13, 12, "below an orphan"},
+		{14, 99, "parent is gone"},
+	}
+	if got, want := testProcesses(all, 5), []int{10, 11, 12, 13, 14}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestSilenceIsNoticedAgainAndAgain(t *testing.T) {
+	ends := make(chan struct{})
+	o := newOutput(time.Millisecond, func() { ends <- struct{}{} })
+	defer o.timer.Stop()
+	for range 3 {
+		<-ends
 	}
 }

@@ -94,7 +94,6 @@ func (s *session) newJob(work, view, file, runtime string) (job, error) {
 		"TMPDIR=" + filepath.Join(work, "tmp"),
 		"HOME=" + filepath.Join(work, "home"),
 		"TERM=dumb", "LC_ALL=C",
-		fmt.Sprintf("BATS_TEST_TIMEOUT=%d", int(s.perTest/time.Second)),
 	}
 	return j, nil
 }
@@ -126,8 +125,8 @@ func (s *session) start(ctx context.Context, j job) ([]byte, error) {
 	defer master.Close()
 	defer terminal.Close()
 	go io.Copy(io.Discard, master) // a full terminal would stop who writes to it
-	out := newOutput(s.perTest+quietExtra, cancel)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", insideVerb, string(arg))
+	out := newOutput(s.perTest, func() { _ = cmd.Process.Signal(endTest) })
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
@@ -141,14 +140,13 @@ func (s *session) start(ctx context.Context, j job) ([]byte, error) {
 	}
 	cmd.WaitDelay = 10 * time.Second
 	err = cmd.Run()
+	out.timer.Stop()
 	return out.text.Bytes(), err
 }
 
-// quietExtra is what a job may be silent beyond the limit of one test. Bats ends
-// a test at its limit, and then waits for what the test has left running.
-const quietExtra = 20 * time.Second
-
-// output keeps what a job prints, and ends the job if it prints nothing for long.
+// output keeps what a job prints, and calls end each time that it has printed nothing for
+// long: its test hangs. (Bats has a limit for tests of its own, which starts a
+// process that every `wait` in a test waits for.)
 type output struct {
 	text  bytes.Buffer
 	quiet time.Duration
@@ -156,7 +154,12 @@ type output struct {
 }
 
 func newOutput(quiet time.Duration, end func()) *output {
-	return &output{quiet: quiet, timer: time.AfterFunc(quiet, end)}
+	o := &output{quiet: quiet}
+	o.timer = time.AfterFunc(quiet, func() {
+		o.timer.Reset(quiet)
+		end()
+	})
+	return o
 }
 
 func (o *output) Write(p []byte) (int, error) {

@@ -103,7 +103,7 @@ func complete(results []result, names []string) []result {
 	}
 	for _, name := range names {
 		if !have[name] {
-			results = append(results, result{Name: name, Outcome: missing, Why: "never reached"})
+			results = append(results, result{Name: name, Outcome: missing, Why: "no result: ended, or never reached"})
 		}
 	}
 	return results
