@@ -17,7 +17,8 @@ import (
 type field struct {
 	ctx   context.Context //nolint:containedctx // one invocation
 	bin   string
-	dir   string
+	dir   string // on disk
+	run   string // in memory, as /run is: the state of runtimes and engines
 	turns int
 	undo  []func()
 
@@ -120,7 +121,7 @@ func (f *field) runtimes() []peer {
 
 func (f *field) peer(note string, argv ...string) peer {
 	base := filepath.Base(argv[0])
-	return peer{name: base + note, state: filepath.Join(f.dir, "state-"+base), argv: argv}
+	return peer{name: base + note, state: filepath.Join(f.run, base), argv: argv}
 }
 
 // probe tries a runtime, and says why it is left out.

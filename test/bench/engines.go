@@ -28,9 +28,9 @@ func (f *field) engines() []engine {
 	if err != nil {
 		panic(err)
 	}
-	list := []engine{{"box", []string{f.bin + "/box", "--root", f.dir + "/box", "--runroot", f.dir + "/boxrun"}}}
+	list := []engine{{"box", []string{f.bin + "/box", "--root", f.dir + "/box", "--runroot", f.run + "/box"}}}
 	if installed("podman") {
-		base := []string{"podman", "--root", f.dir + "/podman", "--runroot", f.dir + "/podmanrun", "--cgroup-manager", "cgroupfs"}
+		base := []string{"podman", "--root", f.dir + "/podman", "--runroot", f.run + "/podman", "--cgroup-manager", "cgroupfs"}
 		if !slices.ContainsFunc(f.runtimes(), func(r peer) bool { return r.name == "crun" }) {
 			base = append(base, "--runtime", "runc")
 		}
