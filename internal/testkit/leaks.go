@@ -200,11 +200,19 @@ func openFiles(t testing.TB) map[string]int {
 	out := map[string]int{}
 	for _, e := range entries {
 		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // else it was ReadDir's own
-			kind, _, _ := strings.Cut(target, ":[") // pipe:[123], socket:[123]
-			out[kind]++
+			out[kindOf(target)]++
 		}
 	}
 	return out
+}
+
+// kindOf is a descriptor's target without the number that is its own: pipe:[123],
+// socket:[123], but anon_inode:[eventfd].
+func kindOf(target string) string {
+	if kind, _, numbered := strings.Cut(target, ":["); numbered && kind != "anon_inode" {
+		return kind
+	}
+	return target
 }
 
 // newFiles are the kinds of which there are more than before.

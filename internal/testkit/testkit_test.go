@@ -75,3 +75,13 @@ func TestSettledWaitsForTheEnd(t *testing.T) {
 func TestLeaksIsQuietWithoutLeaks(t *testing.T) {
 	Leaks(t, t.TempDir())
 }
+
+func TestKindOf(t *testing.T) {
+	for target, want := range map[string]string{
+		"pipe:[12]": "pipe", "socket:[3]": "socket", "anon_inode:[eventpoll]": "anon_inode:[eventpoll]", "/dev/null": "/dev/null", "anon_inode:bpf-prog": "anon_inode:bpf-prog",
+	} {
+		if got := kindOf(target); got != want {
+			t.Errorf("%s: %q, want %q", target, got, want)
+		}
+	}
+}
