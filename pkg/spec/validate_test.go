@@ -112,10 +112,10 @@ func TestInvalid(t *testing.T) {
 		"hostname: cannot be set without a uts namespace": func(s *specs.Spec) {
 			s.Hostname, s.Linux.Namespaces = "h", []specs.LinuxNamespace{{Type: specs.MountNamespace}}
 		},
-		"mounts[0].source: longer than 4095 bytes":           func(s *specs.Spec) { s.Mounts[0].Source = long },
-		"mounts[0].options: longer than 4095 bytes":          func(s *specs.Spec) { s.Mounts[0].Options = []string{long} },
-		"mounts[0].type: missing":                            func(s *specs.Spec) { s.Mounts[0].Type = "" },
-		"mounts[1].source: missing for a bind mount":         func(s *specs.Spec) { s.Mounts[1].Source = "" },
+		"mounts[0].source: longer than 4095 bytes":   func(s *specs.Spec) { s.Mounts[0].Source = long },
+		"mounts[0].options: longer than 4095 bytes":  func(s *specs.Spec) { s.Mounts[0].Options = []string{long} },
+		"mounts[0].type: missing":                    func(s *specs.Spec) { s.Mounts[0].Type = "" },
+		"mounts[1].source: missing for a bind mount": func(s *specs.Spec) { s.Mounts[1].Source = "" },
 		`hooks.prestart[0].path: "x" is not an absolute path`: func(s *specs.Spec) {
 			s.Hooks = &specs.Hooks{Prestart: []specs.Hook{{Path: "x"}}} //nolint:staticcheck // what dockerd writes
 		},
