@@ -66,7 +66,7 @@ func (bp *blueprint) plan() (*assembly, error) {
 	if bp.wait {
 		b.waitForStart(bp.fds)
 	}
-	b.execute(bp.spec.Process.Args, bp.env)
+	b.executeAndTell(bp.spec.Process.Args, bp.env)
 	return b, nil
 }
 

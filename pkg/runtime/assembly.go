@@ -101,17 +101,58 @@ func (b *assembly) begin() {
 	)
 }
 
-// execute adds the last step. Its failure is not about the probe's findings any
-// more: a missing interpreter, a wrong format.
-func (b *assembly) execute(args, env []string) {
+// execute adds the last step, whose failure is told to whoever listens. It is not
+// about the probe's findings any more.
+func (b *assembly) execute(args, env []string, allow ...launch.Allow) {
 	b.last = b.plan.Len()
 	b.add(launch.Step{
 		Name: "execute " + args[0], Call: launch.Execve,
-		Args: []launch.Arg{b.command, launch.Strings(args), launch.Strings(env)},
-		Why:  "the program ends here; the command takes its place",
+		Args:  []launch.Arg{b.command, launch.Strings(args), launch.Strings(env)},
+		Allow: allow,
+		Why:   "the program ends here; the command takes its place",
 	})
 	b.name = args[0]
 }
+
+// execFailures are what may be wrong with a file that the probe found executable.
+var execFailures = []unix.Errno{
+	unix.ENOENT,  // its interpreter is missing
+	unix.ENOEXEC, // it is neither a program of this machine nor a script
+	unix.EACCES,  // its interpreter may not be executed, or its file system has noexec
+	unix.E2BIG,   // arguments and environment together
+}
+
+// executeAndTell is execute for the commands of users. As with runc, what is wrong with
+// the file itself is not the runtime's failure but the command's: it is written to
+// the command's stderr, and the exit code is that of an init that has failed. Engines
+// rely on it: to a failing start, dockerd and containerd answer by forgetting the
+// container before they have seen it end.
+func (b *assembly) executeAndTell(args, env []string) {
+	allow := make([]launch.Allow, 0, len(execFailures))
+	for _, errno := range execFailures {
+		allow = append(allow, launch.Allow{Errno: errno, To: b.plan.Label()})
+	}
+	end := b.plan.Label()
+	b.execute(args, env, allow...)
+	for _, a := range allow {
+		text := (&ExecError{args[0], a.Errno}).Error() + "\n"
+		b.plan.Place(a.To)
+		b.add(launch.Step{
+			Name: "say that it is not executable", Call: launch.Write,
+			Args:  []launch.Arg{launch.Int(unix.Stderr), launch.Text(text), launch.Int(len(text))},
+			Allow: []launch.Allow{{Errno: launch.AnyErrno, To: end}}, Then: end,
+			Why: "the reason is in the command's file: its users look at its stderr",
+		})
+	}
+	b.plan.Place(end)
+	b.add(launch.Step{
+		Name: "end as an init that has failed", Call: launch.ExitGroup, Args: []launch.Arg{launch.Int(failedInit)},
+		Why: "runc's exit code for it",
+	})
+}
+
+// failedInit is the exit code of a container whose command could not be executed.
+const failedInit = 255
 
 // ExecError is the failure of execve itself, when nothing else can fail any more: a
 // missing interpreter, a wrong format. The words are runc's, which writes them to the

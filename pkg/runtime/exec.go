@@ -264,7 +264,7 @@ func (j *joining) assemble(r *Runtime) error {
 	if err := b.becomeUser(p); err != nil {
 		return err
 	}
-	b.execute(j.spec.Args, withHome(j.spec, "/proc/"+strconv.Itoa(j.Pid)+"/root"))
+	b.executeAndTell(j.spec.Args, withHome(j.spec, "/proc/"+strconv.Itoa(j.Pid)+"/root"))
 	j.built = b
 	return nil
 }

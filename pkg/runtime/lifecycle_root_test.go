@@ -272,20 +272,50 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 	} {
 		b.spec.Process.Args = []string{command}
 		if strings.HasPrefix(want, "exec:") {
-			want = "box-runtime: " + want // execve's own failure stands alone, as a shell says it
+			b.refusedByCreate(command, "box-runtime: "+want)
+		} else {
+			b.endsAtOnce(command, want)
 		}
-		if r := b.run(); r.code != 1 || strings.TrimSpace(r.err) != want {
-			t.Errorf("run %s: %+v, want %q", command, r, want)
-		}
-		// Create says so too, unless only execve can know; then start does.
-		r := b.try("create", b.id)
-		if strings.HasPrefix(want, "exec ") {
-			r = b.try("start", b.id)
-			b.do("delete", "--force", b.id)
-		}
-		if r.code != 1 || strings.TrimSpace(r.err) != want {
-			t.Errorf("create and start %s: %+v, want %q", command, r, want)
-		}
+	}
+}
+
+// refusedByCreate: the command cannot be executed, and create can tell.
+func (b *bench) refusedByCreate(command, want string) {
+	b.t.Helper()
+	if r := b.run(); r.code != 1 || strings.TrimSpace(r.err) != want {
+		b.t.Errorf("run %s: %+v, want %q", command, r, want)
+	}
+	if r := b.try("create", b.id); r.code != 1 || strings.TrimSpace(r.err) != want {
+		b.t.Errorf("create %s: %+v, want %q", command, r, want)
+	}
+}
+
+// endsAtOnce: only execve knows what is wrong, so it is the command that has failed, as
+// with runc: start is silent, the words are in the container's own output, and it has
+// an exit code.
+func (b *bench) endsAtOnce(command, want string) {
+	b.t.Helper()
+	if r := b.run(); r.code != 255 || r.err != want+"\n" {
+		b.t.Errorf("run %s: %+v, want %q", command, r, want)
+	}
+	output := filepath.Join(b.t.TempDir(), "output")
+	f, err := os.Create(output)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer f.Close()
+	create := b.command("create", b.id)
+	create.Stdout, create.Stderr = f, f
+	if err := create.Run(); err != nil {
+		b.t.Fatal(err)
+	}
+	if r := b.try("start", b.id); r != (result{}) {
+		b.t.Errorf("start %s: %+v, want nothing", command, r)
+	}
+	b.expectStatus(Stopped)
+	b.do("delete", b.id)
+	if got := textOf(b.t, output); got != want+"\n" {
+		b.t.Errorf("%s said %q, want %q", command, got, want)
 	}
 }
 

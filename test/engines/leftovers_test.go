@@ -17,8 +17,10 @@ import (
 type engineState struct {
 	processes []string // names of its daemons
 	mounts    []string // its own mount points
-	cgroups   []string // groups that it makes once, below the island's
 }
+
+// engineGroups are the groups that engines make once and keep, below the island's.
+var engineGroups = []string{"init", "docker", "libpod_parent", "libpod_parent/conmon"}
 
 // nothingLeft checks that the containers, all of them removed, have left no process,
 // mount or cgroup: on the island everything is visible, and nobody else is there.
@@ -26,7 +28,7 @@ func nothingLeft(t *testing.T, own engineState) {
 	t.Helper()
 	var left []string
 	look := func() bool {
-		left = append(append(processesLeft(own.processes), mountsLeft(own.mounts)...), cgroupsLeft(own.cgroups)...)
+		left = append(append(processesLeft(own.processes), mountsLeft(own.mounts)...), cgroupsLeft()...)
 		return len(left) == 0
 	}
 	for range 200 { // monitors end a moment after their answer
@@ -85,12 +87,12 @@ func mountPoints() (places []string) {
 	return places
 }
 
-// cgroupsLeft are the groups below the island's.
-func cgroupsLeft(own []string) (left []string) {
+// cgroupsLeft are the groups of containers.
+func cgroupsLeft() (left []string) {
 	for _, h := range hierarchies() {
 		_ = filepath.WalkDir(h, func(path string, e os.DirEntry, err error) error {
 			switch name, _ := filepath.Rel(h, path); {
-			case err != nil || !e.IsDir() || path == h || name == "init" || slices.Contains(own, name):
+			case err != nil || !e.IsDir() || path == h || slices.Contains(engineGroups, name):
 			default:
 				left = append(left, "cgroup "+path)
 			}

@@ -100,7 +100,6 @@ var refusals = []option{
 	{name: "file without the right to execute", args: []string{"/etc/passwd"}, code: 126, want: `[Pp]ermission denied`},
 	{name: "file without the right to execute in PATH", args: []string{"not-executable"}, code: 127, want: `executable file.*not found in \$PATH`},
 	{name: "directory", args: []string{"/tmp"}, code: 126, want: `[Pp]ermission denied|[Ii]s a directory`},
-	{name: "missing interpreter", args: []string{"no-interpreter"}, code: -1, want: `no such file or directory`},
 	{name: "unknown flag", flags: []string{"--no-such-flag"}, cmd: "true", code: 125, want: `no-such-flag`},
 	{name: "unknown user", flags: []string{"--user", "nobody-here"}, cmd: "true", code: 125, want: `nobody-here`, only: "docker"},
 	{name: "working directory is a file", flags: []string{"-w", "/etc/passwd"}, cmd: "true", code: -1, want: `not a directory`},

@@ -19,7 +19,7 @@ func newPodman(t *testing.T, rt runtimeUnderTest) client {
 	c.do("load", "-q", "-i", imageArchive(t))
 	t.Cleanup(func() {
 		c.try("rm", "-f", "-a", "-t", "0")
-		nothingLeft(t, engineState{mounts: []string{dir + "/root/overlay"}, cgroups: []string{"libpod_parent", "libpod_parent/conmon"}})
+		nothingLeft(t, engineState{mounts: []string{dir + "/root/overlay"}})
 		unmountBelow(dir)
 	})
 	return c
