@@ -9,9 +9,11 @@
 //     step it serves every way in which the program may have been placed.
 //   - A new time namespace is a step, because with a clone flag the program itself
 //     would already live in it when the offsets are written.
-//   - Namespaces to be joined are entered by steps, user namespace first; but a pid
-//     namespace by the parent, since it applies to children only, and all of them by
-//     the parent if the user namespace is new: from inside it they are out of reach.
+//   - Namespaces to be joined are entered by steps; but a pid namespace by the parent,
+//     since it applies to children only, and all of them by the parent if the user
+//     namespace is new: from inside it they are out of reach.
+//   - With a user namespace that is joined, which only a program with a single thread
+//     can do, the new ones are made by steps, for they must belong to it.
 //
 // The package makes plans and opens namespace files; it does not fork, and knows
 // nothing of what happens inside. From parses and checks without touching the host.
@@ -137,6 +139,15 @@ func (s *Set) Shares(t specs.LinuxNamespaceType) bool {
 	return !s.Creates(t) && !slices.ContainsFunc(s.Joins, of) && !slices.ContainsFunc(s.ParentJoins, of)
 }
 
+// joinsUser says that the user namespace is one that exists already.
+func (s *Set) joinsUser() bool {
+	return len(s.Joins) > 0 && s.Joins[0].kind.flag == unix.CLONE_NEWUSER
+}
+
+// Succeeds says that the steps of AddJoins end one process and begin another, whose
+// number the parent finds in launch.Process after it has read a later report.
+func (s *Set) Succeeds() bool { return s.joinsUser() && s.New&unix.CLONE_NEWPID != 0 }
+
 // Flags returns the CLONE_NEW… flags of all listed namespaces, new or joined: those
 // in which a process of the container differs from the runtime. Unknown types are
 // left out.
@@ -187,9 +198,6 @@ func (s *Set) timeOffsets(l *specs.Linux) error {
 	if !s.Creates(specs.TimeNamespace) {
 		return errdefs.New(errdefs.ErrInvalid, "read linux.timeOffsets: offsets need a new time namespace")
 	}
-	if s.Creates(specs.UserNamespace) {
-		return errdefs.New(errdefs.ErrUnsupported, "read linux.timeOffsets: offsets together with a new user namespace are not supported")
-	}
 	for clock := range l.TimeOffsets {
 		if clock != "monotonic" && clock != "boottime" {
 			return errdefs.New(errdefs.ErrInvalid, "read linux.timeOffsets: unknown clock %q", clock)
@@ -203,6 +211,9 @@ func (s *Set) timeOffsets(l *specs.Linux) error {
 // the program starts with in a new user namespace. They must be its root's: execve
 // takes all capabilities from anybody else.
 func (s *Set) Configure(sys *syscall.SysProcAttr) {
+	if s.joinsUser() {
+		return // all is done by steps
+	}
 	sys.Cloneflags |= s.New &^ byStep
 	if s.Creates(specs.UserNamespace) {
 		sys.UidMappings, sys.GidMappings = s.uids, s.gids

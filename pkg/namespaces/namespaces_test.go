@@ -43,7 +43,7 @@ func TestFrom(t *testing.T) {
 		{nil, 0, "", ""},
 		{[]string{"mount", "pid", "uts", "ipc", "network"}, unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET, "", ""},
 		{[]string{"cgroup", "time", "mount"}, unix.CLONE_NEWNS, "", ""},
-		{[]string{"mount=/m", "network=/n", "user=/u", "pid=/p", "uts"}, unix.CLONE_NEWUTS, "user network mount", "pid"},
+		{[]string{"mount=/m", "network=/n", "user=/u", "pid=/p", "uts"}, 0, "user network mount", "pid"}, // new ones by steps
 		{[]string{"user", "mount", "network=/n", "ipc=/i", "pid=/p"}, unix.CLONE_NEWUSER | unix.CLONE_NEWNS, "", "ipc network pid"},
 	} {
 		l := linux(c.list...)
@@ -90,10 +90,6 @@ func TestFromRefuses(t *testing.T) {
 			l.Namespaces = linux("time").Namespaces
 			l.TimeOffsets = map[string]specs.LinuxTimeOffset{"realtime": {}}
 		}, errdefs.ErrInvalid},
-		{"offsets in user namespace", func(l *specs.Linux) {
-			l.Namespaces, l.UIDMappings, l.GIDMappings = linux("time", "user").Namespaces, root, root
-			l.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {}}
-		}, errdefs.ErrUnsupported},
 	} {
 		l := &specs.Linux{}
 		c.edit(l)
@@ -142,8 +138,32 @@ func TestOpenChecksType(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	l := linux("user=/u", "mount=/m", "cgroup", "time")
-	l.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: -5}, "monotonic": {Secs: 7, Nanosecs: 9}}
+	for _, c := range []struct {
+		list []string
+		want []string
+	}{
+		{[]string{"network=/n", "mount=/m", "cgroup", "time"}, []string{
+			"setns(5, CLONE_NEWNET)", "setns(6, CLONE_NEWNS)", "unshare(CLONE_NEWCGROUP)", "unshare(CLONE_NEWTIME)",
+			`openat(AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY|O_NOFOLLOW|O_CLOEXEC, 0) -> $timens_offsets`,
+			`write($timens_offsets, "monotonic 7 9\nboottime -5 0\n", 28)`,
+		}},
+		{[]string{"user=/u", "network=/n", "uts", "cgroup", "time"}, []string{
+			"unshare(CLONE_NEWTIME)", // what belongs to the host's root is written as that
+			`openat(AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY|O_NOFOLLOW|O_CLOEXEC, 0) -> $timens_offsets`,
+			`write($timens_offsets, "monotonic 7 9\nboottime -5 0\n", 28)`,
+			"setns(6, CLONE_NEWNET) -> $result", "setns(5, CLONE_NEWUSER)", "setresgid(0, 0, 0)", "setresuid(0, 0, 0)",
+			"expect($result, -1, 0x0, EPERM)", "setns(6, CLONE_NEWNET)",
+			"unshare(CLONE_NEWUTS)", "unshare(CLONE_NEWCGROUP)",
+		}},
+	} {
+		l := linux(c.list...)
+		l.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: -5}, "monotonic": {Secs: 7, Nanosecs: 9}}
+		testPlan(t, l, c.want)
+	}
+}
+
+func testPlan(t *testing.T, l *specs.Linux, want []string) {
+	t.Helper()
 	s, err := From(l)
 	if err != nil {
 		t.Fatal(err)
@@ -160,12 +180,7 @@ func TestPlan(t *testing.T) {
 			got = append(got, call)
 		}
 	}
-	want := []string{
-		"setns(5, CLONE_NEWUSER)", "setns(6, CLONE_NEWNS)", "unshare(CLONE_NEWCGROUP)", "unshare(CLONE_NEWTIME)",
-		`openat(AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY|O_NOFOLLOW|O_CLOEXEC, 0) -> $timens_offsets`,
-		`write($timens_offsets, "monotonic 7 9\nboottime -5 0\n", 28)`,
-		"setns(9, CLONE_NEWNS|CLONE_NEWUSER|CLONE_NEWPID)", "setns(9, CLONE_NEWPID)",
-	}
+	want = append(want, "setns(9, CLONE_NEWNS|CLONE_NEWUSER|CLONE_NEWPID)", "setns(9, CLONE_NEWPID)")
 	if diff := cmp.Diff(sorted(want), sorted(got)); diff != "" {
 		t.Error(diff)
 	}

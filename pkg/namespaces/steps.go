@@ -11,22 +11,85 @@ import (
 )
 
 // AddJoins adds the steps that enter the namespaces of Joins. fds are the descriptor
-// numbers at which the program finds Opened.Files, in the same order.
+// numbers at which the program finds Opened.Files, in the same order. Where the user
+// namespace is joined, new namespaces are made here as well, for they must belong to
+// it; the program goes on as a process with another number then, if the pid namespace
+// is new (Succeeds).
 func (s *Set) AddJoins(p *launch.Plan, fds []int) {
+	if s.joinsUser() {
+		s.addUserJoins(p, fds)
+		return
+	}
 	for i, j := range s.Joins {
+		p.Add(j.step(fds[i], whyJoin(j.kind.flag)))
+	}
+}
+
+// step joins one namespace.
+func (j *Join) step(fd int, why string) launch.Step {
+	return launch.Step{
+		Name: fmt.Sprintf("join %s namespace %s", j.Type, j.Path), Why: why,
+		Call: launch.Setns, Args: []launch.Arg{launch.Int(fd), launch.Int(j.kind.flag)},
+	}
+}
+
+// addUserJoins enters a user namespace and others. The others may belong to it, which
+// somebody without privileges can join only from inside, or not, when only the host's
+// root can, and only from outside: each is tried before and then, where that failed,
+// after.
+func (s *Set) addUserJoins(p *launch.Plan, fds []int) {
+	s.addTime(p) // before: /proc/self belongs to the host's root for a program that was executed there
+	results := make([]launch.Slot, len(s.Joins))
+	for i, j := range s.Joins[1:] { // the first is the user namespace
+		results[i] = p.Slot("result")
+		step := j.step(fds[i+1], "with the rights that we have outside; if they do not do, those inside may")
+		step.Into, step.Allow = results[i], []launch.Allow{{Errno: unix.EPERM}}
+		p.Add(step)
+	}
+	p.Add(s.Joins[0].step(fds[0], whyJoin(unix.CLONE_NEWUSER)))
+	addMappedRoot(p)
+	for i, j := range s.Joins[1:] {
+		done := p.Label()
+		p.Add(
+			launch.Step{
+				Name: "tell whether the " + string(j.Type) + " namespace is joined", Why: "once is enough", Call: launch.Expect, Then: done,
+				Args:  []launch.Arg{results[i], launch.Int(-1), launch.Int(0), launch.Int(unix.EPERM)},
+				Allow: []launch.Allow{{Errno: unix.EPERM}},
+			},
+			j.step(fds[i+1], "it was refused to us before; the user namespace may own it"),
+		)
+		p.Place(done)
+	}
+	if flags := s.New &^ byStep; flags != 0 {
 		p.Add(launch.Step{
-			Name: fmt.Sprintf("join %s namespace %s", j.Type, j.Path),
-			Why:  whyJoin(j.kind.flag),
-			Call: launch.Setns,
-			Args: []launch.Arg{launch.Int(fds[i]), launch.Int(j.kind.flag)},
+			Name: "create namespaces", Why: "not before: they belong to the user namespace of whoever makes them",
+			Call: launch.Unshare, Args: []launch.Arg{launch.Int(flags)},
 		})
 	}
+	if s.Succeeds() {
+		p.Successor("enter the new pid namespace", "only children are born into it; nothing was done yet that they would not take over")
+	}
+}
+
+// addMappedRoot takes the ids of the joined user namespace's root: those from outside
+// are nobody's in it, and files could not be made.
+func addMappedRoot(p *launch.Plan) {
+	p.Add(
+		launch.Step{
+			Name: "become root's group of the user namespace", Why: "who sets up the container must have ids in it",
+			Call: launch.Setresgid, Args: []launch.Arg{launch.Int(0), launch.Int(0), launch.Int(0)},
+		},
+		launch.Step{
+			Name: "become root of the user namespace", Why: "who sets up the container must have ids in it; all capabilities there come with the join",
+			Call: launch.Setresuid, Args: []launch.Arg{launch.Int(0), launch.Int(0), launch.Int(0)},
+		},
+	)
 }
 
 func whyJoin(flag uintptr) string {
 	switch flag {
 	case unix.CLONE_NEWUSER:
-		return "first, since the rights over the other namespaces come from it"
+		return "the rights over what is made from here on come from it"
 	case unix.CLONE_NEWNS:
 		return "last, since paths change their meaning with it"
 	}
@@ -51,6 +114,12 @@ func (s *Set) AddCgroup(p *launch.Plan) {
 // the set has one. The program itself enters it with its next execve. The host's
 // procfs must still be at /proc, and the mount namespace not yet a joined one.
 func (s *Set) AddTime(p *launch.Plan) {
+	if !s.joinsUser() { // else AddJoins has done it
+		s.addTime(p)
+	}
+}
+
+func (s *Set) addTime(p *launch.Plan) {
 	if s.New&unix.CLONE_NEWTIME == 0 {
 		return
 	}

@@ -25,7 +25,6 @@ type Rootfs struct {
 	devices     []device
 	masked      []string
 	readonlies  []string
-	userns      bool // nodes cannot be made in a new user namespace
 	foreign     bool // its ids are not the runtime's: a user namespace, new or joined
 	cgroupns    bool // the container's own cgroup is the root of what it sees
 	errands     []Errand
@@ -75,7 +74,6 @@ func New(s *specs.Spec, ns Namespaces, f Facts) (*Rootfs, error) {
 	r := &Rootfs{
 		facts:    f,
 		readonly: s.Root.Readonly,
-		userns:   ns.Creates(specs.UserNamespace),
 		foreign:  !ns.Shares(specs.UserNamespace),
 		cgroupns: !ns.Shares(specs.CgroupNamespace),
 	}
@@ -211,7 +209,7 @@ func (r *Rootfs) cgroupMount(m *mount) error {
 		return errdefs.New(errdefs.ErrUnsupported, "the host has no cgroup2 hierarchy mounted")
 	}
 	m.bind, m.kind, m.source, m.data = true, "", r.facts.Cgroup2, nil
-	if r.userns {
+	if r.foreign {
 		change(&m.set, &m.clear, unix.MOUNT_ATTR_RDONLY, 0)
 	}
 	return nil

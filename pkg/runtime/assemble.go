@@ -37,6 +37,9 @@ func (bp *blueprint) plan() (*assembly, error) {
 	b.confine(bp.proc)
 	b.begin()
 	bp.set.AddJoins(b.plan, bp.joins)
+	if bp.set.Succeeds() {
+		b.plan.Mark(markBorn, "the parent knows from here on which process is the container's")
+	}
 	bp.set.AddCgroup(b.plan)
 	bp.set.AddTime(b.plan)
 	if err := b.names(bp); err != nil {

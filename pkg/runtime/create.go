@@ -204,6 +204,11 @@ func (c *creation) prepare() error {
 
 // adopt writes down the process and does to it what only a parent can do.
 func (c *creation) adopt() error {
+	if c.set.Succeeds() {
+		if err := c.expect(markBorn); err != nil {
+			return err
+		}
+	}
 	c.Pid = c.proc.Pid
 	p, err := processStat(c.Pid)
 	if err != nil {
