@@ -71,6 +71,11 @@ func (j job) setUp() error {
 	if err := unix.Mount(j.Suite, filepath.Join(j.Work, "suite"), "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", j.Suite, err)
 	}
+	if j.Features != "" {
+		if err := j.setUpRootless(); err != nil {
+			return err
+		}
+	}
 	// As systemd leaves it on every ordinary host: what a runtime forgets to make
 	// private shows.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
@@ -84,11 +89,16 @@ func (j job) setUp() error {
 
 // supervise starts the command and reaps until it has ended.
 func (j job) supervise() (int, error) {
+	if j.Features != "" {
+		j.Env = append(j.Env, j.rootlessEnv()...)
+	}
 	program, err := lookPath(j.Args[0], j.Env)
 	if err != nil {
 		return 0, err
 	}
-	child, err := os.StartProcess(program, j.Args, &os.ProcAttr{Env: j.Env, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+	child, err := os.StartProcess(program, j.Args, &os.ProcAttr{
+		Env: j.Env, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Sys: j.credentials(),
+	})
 	if err != nil {
 		return 0, err
 	}

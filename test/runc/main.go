@@ -42,7 +42,7 @@ type options struct {
 	results  string
 	perFile  time.Duration
 	perTest  time.Duration
-	features string // of a run without root; "" runs as root
+	features string // of a run without root (featureNames); "" runs as root
 	files    []string
 }
 
@@ -81,7 +81,7 @@ func parseFlags(args []string) options {
 	f.StringVar(&o.results, "results", filepath.Join(cacheDir(), "results"), "where outcomes are stored")
 	f.DurationVar(&o.perFile, "timeout", 15*time.Minute, "limit for one bats file")
 	f.DurationVar(&o.perTest, "test-timeout", 90*time.Second, "limit for one test")
-	f.StringVar(&o.features, "rootless", "", "run as an ordinary user with these features of runc's suite: none, idmap, cgroup, idmap+cgroup")
+	f.StringVar(&o.features, "rootless", "", "run as an ordinary user who has: "+strings.Join(featureNames, ", "))
 	_ = f.Parse(args)
 	o.views, o.files = strings.Split(views, ","), f.Args()
 	return o
@@ -93,6 +93,9 @@ func run(ctx context.Context, o options, out io.Writer) (bool, error) {
 		if !slices.Contains(viewNames, v) {
 			return false, fmt.Errorf("view %s: unknown; known: %s", v, strings.Join(viewNames, ", "))
 		}
+	}
+	if o.features != "" && !slices.Contains(featureNames, o.features) {
+		return false, fmt.Errorf("rootless %s: unknown; known: %s", o.features, strings.Join(featureNames, ", "))
 	}
 	suite, err := prepareSuite(ctx)
 	if err != nil || o.prepare {
