@@ -23,6 +23,7 @@ type Cgroup struct {
 	root   string // mount point of the unified hierarchy, "" if the host has none
 	path   string // below it, absolute and clean, never "/"
 	legacy *legacy.Group
+	unit   *unit // nil unless systemd makes the group
 	// rootless: what cannot be had is done without, if nobody asked for it.
 	rootless bool
 	// unasked: no linux.cgroupsPath names the group.
@@ -35,13 +36,15 @@ type Cgroup struct {
 type Options struct {
 	Systemd  bool // systemd makes the group: --systemd-cgroup
 	Rootless bool // what cannot be had is done without, if nobody asked for it
+	// Annotations of the container, of which some set properties of the unit.
+	Annotations map[string]string
 }
 
 // Resolve returns the group for a container: the one that linux.cgroupsPath
 // names, or one named after its id.
 func Resolve(cgroupsPath, id string, o Options) (*Cgroup, error) {
 	if o.Systemd {
-		return nil, errdefs.New(errdefs.ErrUnsupported, "--systemd-cgroup: not supported yet")
+		return resolveUnit(cgroupsPath, id, o)
 	}
 	root, own := unifiedRoot(), "/"
 	if !path.IsAbs(cgroupsPath) && root != "" {
@@ -79,6 +82,10 @@ type Location struct {
 	Path string `json:"path,omitempty"`
 	// Legacy has the paths in other v1 hierarchies, by their names.
 	Legacy map[string]string `json:"legacy,omitempty"`
+	// Unit is the name of systemd's unit, "" if systemd has not made the group;
+	// User tells that it is one of the user's manager.
+	Unit string `json:"unit,omitempty"`
+	User bool   `json:"user,omitempty"`
 }
 
 // Location returns what Open takes.
@@ -86,7 +93,11 @@ func (c *Cgroup) Location() Location {
 	if c.none {
 		return Location{}
 	}
-	return Location{Path: c.path, Legacy: c.legacy.Differing(c.path)}
+	l := Location{Path: c.path, Legacy: c.legacy.Differing(c.path)}
+	if c.unit != nil {
+		l.Unit, l.User = c.unit.name, c.unit.user
+	}
+	return l
 }
 
 // At returns the group with one absolute path in all hierarchies.
@@ -101,10 +112,13 @@ func Open(l Location) (*Cgroup, error) {
 		return nil, errdefs.New(errdefs.ErrInvalid, "open cgroup %q: not an absolute path", l.Path)
 	}
 	c, err := Resolve(l.Path, "", Options{})
-	if err == nil {
-		err = c.legacy.Move(l.Legacy)
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	if l.Unit != "" {
+		c.unit = &unit{name: l.Unit, user: l.User}
+	}
+	return c, c.legacy.Move(l.Legacy)
 }
 
 // Path is the path of the group below the root of the hierarchy, as in
@@ -122,13 +136,7 @@ func (c *Cgroup) Dir() string { return filepath.Join(c.root, c.path) }
 // A rootless caller that may not make a group, and has not asked for a certain
 // one, goes without: Location is then zero.
 func (c *Cgroup) Create() error {
-	var err error
-	if c.root != "" {
-		err = c.createUnified()
-	}
-	if err == nil && c.legacy != nil {
-		err = c.legacy.Create()
-	}
+	err := c.create()
 	if c.rootless && c.unasked && denied(err) {
 		c.none = true
 		return c.undo()
@@ -137,6 +145,25 @@ func (c *Cgroup) Create() error {
 		return fmt.Errorf("unable to apply cgroup configuration: create cgroup %s: %w", c.path, err)
 	}
 	return nil
+}
+
+func (c *Cgroup) create() error {
+	if c.legacy != nil {
+		if err := c.legacy.Create(); err != nil {
+			return err
+		}
+	}
+	if c.unit != nil {
+		if err := c.unit.start(c.legacy != nil); err != nil {
+			return err
+		}
+		_, err := c.enable(nil) // what systemd has no word for
+		return err
+	}
+	if c.root == "" {
+		return nil
+	}
+	return c.createUnified()
 }
 
 // denied tells whether an error says that cgroups are none of our business: they

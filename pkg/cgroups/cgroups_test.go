@@ -39,14 +39,14 @@ func TestResolveRefuses(t *testing.T) {
 		"/":                       `linux.cgroupsPath: "/" is the root of the hierarchy`,
 		".":                       `linux.cgroupsPath: "." is the group of the caller`,
 		"/./":                     `linux.cgroupsPath: "/./" is the root of the hierarchy`,
-		"system.slice:docker:abc": `linux.cgroupsPath: "system.slice:docker:abc" has the form slice:prefix:name, and groups made by systemd are not supported yet`,
+		"system.slice:docker:abc": `linux.cgroupsPath: "system.slice:docker:abc" has the form slice:prefix:name, which is for --systemd-cgroup`,
 	} {
 		have, err := resolve(path, "id", "/")
 		if err == nil || err.Error() != text {
 			t.Errorf("%q: %q, %v", path, have, err)
 		}
 	}
-	if _, err := resolve("a:b:c", "id", "/"); !errors.Is(err, errdefs.ErrUnsupported) || errdefs.Hint(err) == "" {
+	if _, err := resolve("a:b:c", "id", "/"); !errors.Is(err, errdefs.ErrInvalid) || errdefs.Hint(err) == "" {
 		t.Errorf("the systemd form has no class or no hint: %v", err)
 	}
 }

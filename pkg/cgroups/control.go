@@ -118,15 +118,19 @@ func (c *Cgroup) Remove(ctx context.Context) error {
 	if c.none {
 		return nil
 	}
+	var stopped error
+	if c.unit != nil {
+		stopped = c.unit.stop()
+	}
 	if c.root != "" {
 		if err := c.removeUnified(ctx); err != nil {
-			return err
+			return errors.Join(stopped, err)
 		}
 	}
 	if c.legacy != nil {
-		return c.legacy.Remove(ctx)
+		return errors.Join(stopped, c.legacy.Remove(ctx))
 	}
-	return nil
+	return stopped
 }
 
 func (c *Cgroup) removeUnified(ctx context.Context) error {

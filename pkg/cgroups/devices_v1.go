@@ -63,7 +63,7 @@ func (r deviceRule) line() string {
 		}
 		return strconv.FormatInt(n, 10)
 	}
-	kind := map[int32]string{anyType: "a", blockType: "b", charType: "c"}[r.kind]
+	kind := string("abc"[r.kind])
 	access := ""
 	for i, letter := range "mrw" {
 		if r.access&(1<<i) != 0 {

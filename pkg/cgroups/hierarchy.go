@@ -76,8 +76,8 @@ func unifiedPath(procCgroup string) (p string, ok bool) {
 func checkPath(cgroupsPath string) error {
 	if strings.Count(cgroupsPath, ":") == 2 && !strings.HasPrefix(cgroupsPath, "/") {
 		return errdefs.WithHint(
-			errdefs.New(errdefs.ErrUnsupported, "linux.cgroupsPath: %q has the form slice:prefix:name, and groups made by systemd are not supported yet", cgroupsPath),
-			"Choose the cgroupfs driver in the engine (podman --cgroup-manager cgroupfs, dockerd --exec-opt native.cgroupdriver=cgroupfs).")
+			errdefs.New(errdefs.ErrInvalid, "linux.cgroupsPath: %q has the form slice:prefix:name, which is for --systemd-cgroup", cgroupsPath),
+			"Give --systemd-cgroup, or choose the cgroupfs driver in the engine (podman --cgroup-manager cgroupfs, dockerd --exec-opt native.cgroupdriver=cgroupfs).")
 	}
 	for part := range strings.SplitSeq(cgroupsPath, "/") {
 		// Neither may a group leave the tree it was meant for, nor a name

@@ -28,6 +28,14 @@ import (
 // have moved its processes below, or anywhere, after which the group takes no
 // processes or is gone.
 func (c *Cgroup) Launch(attr *syscall.SysProcAttr, init int, start func() (pid int, err error)) error {
+	if c.unit == nil {
+		return c.launch(attr, init, start)
+	}
+	err := c.launch(attr, init, start)
+	return errors.Join(err, c.unit.release())
+}
+
+func (c *Cgroup) launch(attr *syscall.SysProcAttr, init int, start func() (int, error)) error {
 	if c.legacy == nil {
 		return c.launchUnified(attr, init, start)
 	}
@@ -83,7 +91,11 @@ func placeRefused(err error) bool {
 
 // Join moves a process into the group in the unified hierarchy.
 func (c *Cgroup) Join(pid int) error {
-	return c.write("cgroup.procs", strconv.Itoa(pid))
+	err := c.write("cgroup.procs", strconv.Itoa(pid))
+	if c.unit != nil && refusedToUs(err) {
+		err = c.unit.attach(pid)
+	}
+	return err
 }
 
 // joinInit moves a process into the group that another is in.

@@ -35,6 +35,11 @@ func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []string, err error) {
 	if err := c.checkUsage(r); err != nil {
 		return nil, err
 	}
+	if c.unit != nil {
+		if err := c.unit.apply(withIdleWeight(list, r)); err != nil {
+			return nil, err
+		}
+	}
 	missing, err := c.enable(controllers(list))
 	if err != nil {
 		return nil, err
@@ -60,6 +65,15 @@ func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []string, err error) {
 		}
 	}
 	return notes, nil
+}
+
+// withIdleWeight gives systemd to see a weight that the files do without, because
+// it cannot have both.
+func withIdleWeight(list []limits.Limit, r *specs.LinuxResources) []limits.Limit {
+	if r.CPU == nil || r.CPU.Idle == nil || *r.CPU.Idle != 1 || r.CPU.Shares == nil || *r.CPU.Shares == 0 {
+		return list
+	}
+	return append(slices.Clone(list), limits.Limit{File: "cpu.weight", Value: strconv.FormatUint(limits.WeightOfShares(*r.CPU.Shares), 10)})
 }
 
 // checkUnlimited is about a container without a group. The words are runc's.

@@ -179,7 +179,7 @@ func (c *creation) build(ctx context.Context) error {
 // delete finds the cgroup of a create that was killed.
 func (c *creation) prepare() error {
 	var err error
-	if c.group, err = cgroups.Resolve(c.spec.Linux.CgroupsPath, c.ID, cgroups.Options{Systemd: c.rt.Systemd, Rootless: c.rt.rootless()}); err != nil {
+	if c.group, err = cgroups.Resolve(c.spec.Linux.CgroupsPath, c.ID, cgroups.Options{Systemd: c.rt.Systemd, Rootless: c.rt.rootless(), Annotations: c.spec.Annotations}); err != nil {
 		return err
 	}
 	// Before the record names it: what the record names is ours to kill.
@@ -363,6 +363,9 @@ func (c *creation) close() {
 	}
 	if c.helper != nil {
 		c.helper.Close()
+	}
+	if c.group != nil {
+		_ = c.group.Close() // a failed create has not come to Launch, and has its own error
 	}
 	c.tty.close()
 	c.unlock()

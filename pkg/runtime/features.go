@@ -25,7 +25,7 @@ func Features(version string) *features.Features {
 		Linux: &features.Linux{
 			Namespaces:   namespaceNames,
 			Capabilities: capabilityNames[:],
-			Cgroup:       &features.Cgroup{V1: no, V2: yes, Systemd: no, SystemdUser: no, Rdma: yes},
+			Cgroup:       &features.Cgroup{V1: yes, V2: yes, Systemd: yes, SystemdUser: yes, Rdma: yes},
 			Seccomp: &features.Seccomp{
 				Enabled: yes, Actions: seccompActions, Operators: seccompOperators, Archs: seccompArchs,
 				KnownFlags: knownFlags, SupportedFlags: supportedFlags,

@@ -1,0 +1,172 @@
+package systemd
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"box/internal/errdefs"
+	"box/pkg/cgroups/kernfs"
+	"box/pkg/cgroups/limits"
+)
+
+// Releases of systemd that brought properties (systemd.resource-control(5)).
+const (
+	sinceQuotaPeriod = 242
+	sinceAllowedCPUs = 244
+	sinceIdleWeight  = 252 // CPUWeight=idle
+)
+
+// amountOf returns the property that holds the same amount as an interface file, of
+// v2 or v1; "" if there is none.
+func amountOf(file string) string {
+	switch file {
+	case "memory.min":
+		return "MemoryMin"
+	case "memory.low":
+		return "MemoryLow"
+	case "memory.high":
+		return "MemoryHigh"
+	case "memory.max":
+		return "MemoryMax"
+	case "memory.swap.max":
+		return "MemorySwapMax"
+	case "memory.limit_in_bytes":
+		return "MemoryLimit"
+	case "cpu.weight":
+		return "CPUWeight"
+	case "cpu.shares":
+		return "CPUShares"
+	case "io.weight":
+		return "IOWeight"
+	case "blkio.weight":
+		return "BlockIOWeight"
+	case "pids.max":
+		return "TasksMax"
+	}
+	return ""
+}
+
+// FromLimits returns the properties for limits that systemd has words for, so that
+// it does not undo them when it next writes the files of the group. The later of
+// two about the same thing wins. version is systemd's: what it does not know yet is
+// left to the files.
+func FromLimits(list []limits.Limit, version int) ([]Property, error) {
+	var all []Property
+	idle, weighed := false, false
+	for _, l := range list {
+		if l.Refused != "" {
+			continue
+		}
+		switch name := amountOf(l.File); {
+		case name != "":
+			if n, ok := amount(l.Value); ok {
+				all = put(all, name, n)
+			}
+			weighed = weighed || name == "CPUWeight"
+		case l.File == "cpu.idle" && l.Value == "1" && version >= sinceIdleWeight:
+			idle = true
+			all = put(all, "CPUWeight", uint64(0))
+		case l.File == "cpu.max":
+			perSec, period := quota(l.Value)
+			all = put(all, "CPUQuotaPerSecUSec", perSec)
+			if version >= sinceQuotaPeriod {
+				all = put(all, "CPUQuotaPeriodUSec", period)
+			}
+		case version >= sinceAllowedCPUs && (l.File == "cpuset.cpus" || l.File == "cpuset.mems"):
+			mask, err := bitmask(l)
+			if err != nil {
+				return nil, err
+			}
+			all = put(all, allowed(l.File), mask)
+		}
+	}
+	if idle && weighed {
+		return nil, errdefs.New(errdefs.ErrInvalid, "linux.resources: unable to apply both a CPU weight and cpu.idle: for systemd they are one property")
+	}
+	return all, nil
+}
+
+// allowed is the property for a file of the controller cpuset.
+func allowed(file string) string {
+	if file == "cpuset.mems" {
+		return "AllowedMemoryNodes"
+	}
+	return "AllowedCPUs"
+}
+
+// put sets a property that may be in the list already.
+func put(list []Property, name string, value any) []Property {
+	for i := range list {
+		if list[i].Name == name {
+			list[i].Value = value
+			return list
+		}
+	}
+	return append(list, Property{name, value})
+}
+
+// amount is what systemd holds for the value of a file: MaxUint64 is no limit. A
+// value about one device only is none.
+func amount(value string) (uint64, bool) {
+	if value == "-1" {
+		return math.MaxUint64, true
+	}
+	return kernfs.Value(value)
+}
+
+// quota turns "quota period", in microseconds, into microseconds per second, rounded
+// up to what systemd can hold (10 ms), and the period.
+func quota(cpuMax string) (perSec, period uint64) {
+	const second, step = 1_000_000, 10_000
+	q, p, _ := strings.Cut(cpuMax, " ")
+	period, err := strconv.ParseUint(p, 10, 64)
+	if err != nil || period == 0 {
+		period = second / 10
+	}
+	n, err := strconv.ParseUint(q, 10, 64)
+	if err != nil || n > math.MaxUint64/second {
+		return math.MaxUint64, period // "max"
+	}
+	perSec = n * second / period
+	return (perSec + step - 1) / step * step, period
+}
+
+// bitmask turns a list of CPUs or nodes into bits, the lowest first.
+func bitmask(l limits.Limit) ([]byte, error) {
+	numbers, ok := kernfs.List(strings.ReplaceAll(l.Value, " ", ""))
+	if !ok || len(numbers) == 0 {
+		return nil, errdefs.New(errdefs.ErrInvalid, "linux.resources.%s: %.40q is not a list such as 0-3,7", l.Field, l.Value)
+	}
+	var mask []byte
+	for _, n := range numbers {
+		for int(n)/8 >= len(mask) {
+			mask = append(mask, 0)
+		}
+		mask[n/8] |= 1 << (n % 8)
+	}
+	return mask, nil
+}
+
+// Scope returns the properties of a container's scope: where it is, that what is
+// in it is our business, that everything in it is counted, and who is in it first.
+// legacy is for a host with cgroup v1.
+func Scope(description, slice string, pid uint32, legacy bool) []Property {
+	io := "IOAccounting"
+	if legacy {
+		io = "BlockIOAccounting"
+	}
+	return []Property{
+		{"Description", description},
+		{"Slice", slice},
+		{"Delegate", true},
+		{"PIDs", []uint32{pid}},
+		{"CPUAccounting", true},
+		{"MemoryAccounting", true},
+		{"TasksAccounting", true},
+		{io, true},
+		// The scope is not to wait for, nor be stopped with, the host's targets
+		// in an order that only its engine knows.
+		{"DefaultDependencies", false},
+	}
+}
