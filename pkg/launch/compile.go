@@ -173,6 +173,8 @@ func (c *compiler) value(a Arg) uint64 {
 		return c.placeData(a)
 	case at:
 		return c.placeData(a.data) + uint64(a.off)
+	case quitter:
+		return codeAddr + codeOffset + uint64(len(interpreter(c.arch))) - quitSize
 	}
 	return 0 // no other type can implement Arg; nil means 0
 }

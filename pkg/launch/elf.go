@@ -33,9 +33,9 @@ const (
 // that is read and executed, one that is read and written, and a stack that is not
 // executable.
 func elfFile(arch Arch, data []byte) []byte {
-	code, machine := interpAMD64, elfMachineAMD64
+	code, machine := interpreter(arch), elfMachineAMD64
 	if arch == "arm64" {
-		code, machine = interpARM64, elfMachineARM64
+		machine = elfMachineARM64
 	}
 	b := make([]byte, 0, dataOffset+len(data))
 	b = append(b, "\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00"...) // 64 bits, little-endian, System V
@@ -49,6 +49,14 @@ func elfFile(arch Arch, data []byte) []byte {
 	b = segment(b, elfGNUStack, elfR|elfW, 0, 0, 0)
 	b = append(b, code...)
 	return append(b[:dataOffset], data...)
+}
+
+// interpreter is the machine code that carries out the steps.
+func interpreter(arch Arch) []byte {
+	if arch == "arm64" {
+		return interpARM64
+	}
+	return interpAMD64
 }
 
 func segment(b []byte, kind, flags, offset, addr, size int) []byte {

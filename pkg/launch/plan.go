@@ -3,7 +3,7 @@ package launch
 import "golang.org/x/sys/unix"
 
 // Arg is one argument of a step's system call: an Int, a Text, a Slot, a *Data, or
-// an address inside a *Data (Data.At).
+// an address inside a *Data (Data.At). (And one that only QuitOn uses.)
 type Arg interface{ isArg() }
 
 // Int is a constant argument. Negative values such as AT_FDCWD are sign-extended.

@@ -36,6 +36,9 @@ func (bp *blueprint) plan() (*assembly, error) {
 	b := newAssembly(bp.fds.report)
 	b.confine(bp.proc)
 	b.begin()
+	if bp.wait && bp.set.Creates(specs.PIDNamespace) {
+		b.plan.QuitOn("a container that waits for start ends by what would end its command; the first of a pid namespace is spared by default", fatal...)
+	}
 	bp.set.AddJoins(b.plan, bp.joins)
 	if bp.set.Succeeds() {
 		b.plan.Mark(markBorn, "the parent knows from here on which process is the container's")
@@ -83,6 +86,14 @@ func checkNetDevices(l *specs.Linux, set *namespaces.Set) error {
 		return errdefs.New(errdefs.ErrInvalid, "linux.netDevices: unable to move network devices without a NET namespace")
 	}
 	return netdev.Check(l.NetDevices)
+}
+
+// fatal are the signals that end a process by default, as people and engines send them
+// (signal(7)); KILL needs no help.
+var fatal = []unix.Signal{
+	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE,
+	unix.SIGUSR1, unix.SIGSEGV, unix.SIGUSR2, unix.SIGALRM, unix.SIGTERM, unix.SIGSTKFLT, unix.SIGXCPU,
+	unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGPWR, unix.SIGSYS,
 }
 
 // names sets host and domain name, in a namespace that is not the host's.

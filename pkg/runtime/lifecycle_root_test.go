@@ -235,6 +235,22 @@ func TestStartOfAKilledContainer(t *testing.T) {
 	b.do("delete", b.id)
 }
 
+// A container that waits for start ends by the signals that would end its command.
+func TestSignalsEndACreatedContainer(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	b.save()
+	for _, sig := range []string{"TERM", "INT", "USR1"} {
+		b.do("create", b.id)
+		pid := b.expectStatus(Created).Pid
+		b.do("kill", b.id, "WINCH") // ends nobody
+		b.expectStatus(Created)
+		b.do("kill", b.id, sig)
+		waitGone(t, pid)
+		b.expectStatus(Stopped)
+		b.do("delete", b.id)
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	b := newBench(t)
 	for _, c := range []struct {
