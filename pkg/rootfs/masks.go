@@ -1,6 +1,9 @@
 package rootfs
 
 import (
+	"slices"
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"box/pkg/launch"
@@ -16,6 +19,28 @@ func (r *Rootfs) AddMasks(p *launch.Plan) {
 	for _, path := range r.readonlies {
 		r.addReadonly(p, path)
 	}
+}
+
+// noteKernel remembers a mounted procfs or sysfs, and forgets those that the mount hides.
+func (r *Rootfs) noteKernel(m *mount, fd launch.Slot) {
+	r.kernels = slices.DeleteFunc(r.kernels, func(k kernel) bool { return k.dest == m.dest || under(k.dest, m.dest) })
+	if m.ordinary() {
+		r.kernels = append(r.kernels, kernel{fd, m.dest})
+	}
+}
+
+// protected is the look-up of a path that is to be masked or made read-only. Where that
+// is part of a procfs or sysfs, it begins at the mount and not at the root: another
+// container that writes to the same root could exchange /proc for a directory of its own
+// just then, in which nothing is found to be masked, and exchange it back.
+func (r *Rootfs) protected(path string, flags uint64) lookup {
+	best := kernel{r.root, "/"}
+	for _, k := range r.kernels {
+		if (path == k.dest || under(path, k.dest)) && len(k.dest) > len(best.dest) {
+			best = k
+		}
+	}
+	return lookup{dir: best.mount, path: strings.TrimPrefix(path, best.dest), flags: flags}
 }
 
 // maskAttr is what the empty directory over a masked one is mounted with.
@@ -89,7 +114,7 @@ func (r *Rootfs) addMask(p *launch.Plan, path string, k mask) {
 	attached.Then = next
 
 	p.Add(
-		r.open(lookup{dir: r.root, path: path, flags: unix.O_DIRECTORY}, dst, name, "a directory?",
+		r.open(r.protected(path, unix.O_DIRECTORY), dst, name, "a directory?",
 			launch.Allow{Errno: unix.ENOENT, To: next}, launch.Allow{Errno: unix.ENOTDIR, To: isFile}),
 		launch.Step{
 			Name: name, Why: "only what is attached can be copied (before Linux 6.15), and none is to be left over", Call: launch.Expect,
@@ -103,7 +128,7 @@ func (r *Rootfs) addMask(p *launch.Plan, path string, k mask) {
 	p.Add(clone(k.dir, m, 0, name, "a copy of the empty directory"), attached)
 	p.Place(isFile)
 	p.Add(
-		r.open(lookup{dir: r.root, path: path}, dst, name, "a file: it is covered by /dev/null", launch.Allow{Errno: unix.ENOENT, To: next}),
+		r.open(r.protected(path, 0), dst, name, "a file: it is covered by /dev/null", launch.Allow{Errno: unix.ENOENT, To: next}),
 		clone(k.file, m, 0, name, "a copy of the verified device, not of what the path means by now"),
 		setattr(m, false, unix.MountAttr{Attr_set: maskFileAttr}, name, "read-only: it is the host's node, whose mode and owner the container's root could change"),
 		attach(m, dst, name, "reading gives end of file"),
@@ -115,7 +140,7 @@ func (r *Rootfs) addMask(p *launch.Plan, path string, k mask) {
 func (r *Rootfs) addReadonly(p *launch.Plan, path string) {
 	name, dst, m, next := "make "+path+" read-only", p.Slot(path), p.Slot("mount"), p.Label()
 	p.Add(
-		r.open(lookup{dir: r.root, path: path}, dst, name, "inside the root", launch.Allow{Errno: unix.ENOENT, To: next}),
+		r.open(r.protected(path, 0), dst, name, "inside the root", launch.Allow{Errno: unix.ENOENT, To: next}),
 		clone(dst, m, unix.AT_RECURSIVE, name, "a mount of its own, with all that is mounted below"),
 		setattr(m, true, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}, name, "the copy only, and before it is attached"),
 		attach(m, dst, name, "over the writable original"),

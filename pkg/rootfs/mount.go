@@ -121,6 +121,7 @@ func (r *Rootfs) addMount(p *launch.Plan, m *mount) {
 		r.addCopyUp(p, m, dst, fd)
 	}
 	p.Add(attach(fd, dst, m.name(), "by descriptors, so that no path is resolved a second time (CVE-2021-30465)"))
+	r.noteKernel(m, fd)
 }
 
 // target is where the mount goes.

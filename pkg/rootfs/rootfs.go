@@ -30,10 +30,11 @@ type Rootfs struct {
 	errands     []Errand
 	helper      launch.Int // descriptor of the socket to the parent
 
-	root   launch.Slot
-	hows   map[[2]uint64]*launch.Data
-	stat   *launch.Data // buffer for statx and fstatfs
-	sealed []sealed     // what becomes read-only last
+	root    launch.Slot
+	hows    map[[2]uint64]*launch.Data
+	stat    *launch.Data // buffer for statx and fstatfs
+	sealed  []sealed     // what becomes read-only last
+	kernels []kernel     // by which masked and read-only paths are found
 }
 
 // mount is one of the spec's mounts.
@@ -49,6 +50,12 @@ type mount struct {
 	mark   string // how it asks its parent for help; empty if it never does
 
 	first, end int // its steps in the plan
+}
+
+// kernel is a mounted procfs or sysfs.
+type kernel struct {
+	mount launch.Slot
+	dest  string
 }
 
 // sealed is a mount that must be writable while it is filled.

@@ -11,13 +11,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 )
 
 // verbs are the probe's commands by their first word.
 var verbs = map[string]func(args []string) (any, error){
-	"true": func([]string) (any, error) { return nil, nil },
-	"wait": func([]string) (any, error) { untilEnd(); return nil, nil },
-	"peek": peek,
+	"true":    func([]string) (any, error) { return nil, nil },
+	"wait":    func([]string) (any, error) { time.Sleep(time.Hour); return nil, nil },
+	"peek":    peek,
+	"race":    race,
+	"covered": covered,
+	"watch":   watch,
+	"spoil":   spoil,
 }
 
 func main() {
