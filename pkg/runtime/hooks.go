@@ -200,7 +200,7 @@ func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook
 		defer permit.Close()
 		p.permit = fds.permit
 	}
-	b, err := hookPlan(h, fds, target, c.Join, p)
+	b, err := hookPlan(h, fds, target, &c.record, p)
 	if err != nil {
 		return nil, err
 	}
@@ -222,13 +222,13 @@ func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook
 }
 
 // hookPlan is the plan of a hook in the container: join, become, execute.
-func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, join uintptr, p *process) (*assembly, error) {
+func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, c *record, p *process) (*assembly, error) {
 	b := newAssembly(fds.report)
 	if p != nil {
 		b.confine(p)
 	}
 	b.begin()
-	namespaces.AddEnter(b.plan, launch.Int(pidfd), join&^unix.CLONE_NEWPID) // born in that one (startInside)
+	namespaces.AddEnter(b.plan, launch.Int(pidfd), c.Join&^unix.CLONE_NEWPID) // born in that one (startInside)
 	args := h.Args
 	if len(args) == 0 {
 		args = []string{h.Path}
@@ -245,6 +245,9 @@ func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, join uintptr, p *proce
 		b.add(launch.Step{
 			Name: "choose " + h.Path, Call: launch.Set, Args: []launch.Arg{launch.Text(h.Path)}, Into: b.command,
 			Why: "the path counts in the runtime's file system, which is still the root here",
+		}, launch.Step{
+			Name: "enter " + c.Rootfs, Call: launch.Chdir, Args: []launch.Arg{launch.Text(c.Rootfs)},
+			Why: "hooks of this kind change the container's root before it is one, and find it here under runc and crun",
 		}, launch.Step{
 			Name: "close descriptors", Call: launch.CloseRange,
 			Args: []launch.Arg{launch.Int(fds.free), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},

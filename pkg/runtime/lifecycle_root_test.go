@@ -510,6 +510,22 @@ func TestFailingHookFailsCreateAndLeavesNothing(t *testing.T) {
 	}
 }
 
+// Hooks that mount something into a container (libraries of drivers, say) find its
+// root in their working directory, and what they mount stays.
+func TestCreateContainerHookStandsInTheRoot(t *testing.T) {
+	b := newBench(t, "cat", "/etc/mounted")
+	b.spec.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{
+		Path: "/bin/sh", Args: []string{"sh", "-c", "echo from the hook > etc/mounted.src && : > etc/mounted && mount --bind etc/mounted.src etc/mounted"},
+		Env: []string{"PATH=/bin:/usr/bin"},
+	}}}
+	if r := b.run(); r.code != 0 || r.out != "from the hook\n" {
+		t.Errorf("run: %+v", r)
+	}
+	if data, err := os.ReadFile(b.bundle + "/rootfs/etc/mounted"); err != nil || len(data) != 0 {
+		t.Errorf("the hook's mount reached the host: %q, %v", data, err)
+	}
+}
+
 // A create that hangs in a hook holds the lock; delete --force gets through.
 func TestDeleteForceEndsAHangingCreate(t *testing.T) {
 	b := newBench(t, "true")
