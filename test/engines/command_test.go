@@ -31,6 +31,7 @@ func (r result) String() string {
 // call of it has.
 type client struct {
 	t    *testing.T
+	name string // of the engine
 	base []string
 	env  []string
 	dir  string // working directory, where it matters

@@ -23,7 +23,7 @@ func newDocker(t *testing.T, rt runtimeUnderTest, flags ...string) *dockerd {
 	t.Helper()
 	docker := requireProgram(t, "docker", "dockerd", "containerd", "iptables")
 	d := &dockerd{dir: t.TempDir(), run: runDir(t), rt: rt}
-	d.client = client{t: t, base: []string{docker, "-H", "unix://" + d.run + "/sock"}, env: []string{"DOCKER_CONFIG=" + d.dir}}
+	d.client = client{t: t, name: "docker", base: []string{docker, "-H", "unix://" + d.run + "/sock"}, env: []string{"DOCKER_CONFIG=" + d.dir}}
 	d.start(flags...)
 	t.Cleanup(func() {
 		d.try("swarm", "leave", "--force")
@@ -81,8 +81,9 @@ func (d *dockerd) stop() {
 func TestDocker(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, rt runtimeUnderTest) {
 		d := newDocker(t, rt)
-		t.Run("option", func(t *testing.T) { testOptions(t, d.client, "docker", rt, options) })
+		t.Run("option", func(t *testing.T) { testOptions(t, d.client, options) })
 		t.Run("scenario", func(t *testing.T) { testScenarios(t, d.client, scenarios) })
-		t.Run("refusal", func(t *testing.T) { testOptions(t, d.client, "docker", rt, refusals) })
+		t.Run("limit", func(t *testing.T) { testScenarios(t, d.client, limitScenarios) })
+		t.Run("refusal", func(t *testing.T) { testOptions(t, d.client, refusals) })
 	})
 }

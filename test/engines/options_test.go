@@ -15,16 +15,15 @@ import (
 // option is one way to call `run --rm`, the same in docker and podman: what the
 // command inside prints must be want, what it ends with must be code.
 type option struct {
-	name   string
-	flags  []string
-	cmd    string // for sh -c
-	args   []string
-	stdin  string
-	want   string // a regular expression for all of the output; none: whatever
-	code   int
-	only   string                        // "docker" or "podman"; none: both
-	skip   func() (why string, not bool) // what a machine may not allow any runtime
-	awaits string                        // what box-runtime cannot do yet; only skipped with podman, which asks for it
+	name  string
+	flags []string
+	cmd   string // for sh -c
+	args  []string
+	stdin string
+	want  string // a regular expression for all of the output; none: whatever
+	code  int
+	only  string                        // "docker" or "podman"; none: both
+	skip  func() (why string, not bool) // what a machine may not allow any runtime
 }
 
 // options is the table. DIR is replaced by a directory of the test's.
@@ -55,8 +54,8 @@ var options = []option{
 	{name: "seccomp profile", flags: []string{"--security-opt", "seccomp=DIR/chmod.json"}, cmd: "chmod 700 /tmp", want: ".*No anode\n", code: 1},
 	{name: "masked paths", cmd: "wc -c </proc/keys; ls /sys/firmware | wc -l; echo 1 >/proc/sys/kernel/domainname", want: "0\n0\n.*Read-only file system\n", code: 1},
 
-	{name: "read-only root", flags: []string{"--read-only"}, cmd: "echo >/dev/shm/ok && touch /x", want: ".*Read-only file system\n", code: 1, awaits: "tmpcopyup"},
-	{name: "tmpfs", flags: []string{"--tmpfs", "/t:size=1m,mode=1700,noexec"}, cmd: "stat -c %a /t; df -k /t | awk '{print $2}' | tail -1; grep ' /t ' /proc/mounts | grep -c noexec", want: "1700\n1024\n1\n", awaits: "tmpcopyup"},
+	{name: "read-only root", flags: []string{"--read-only"}, cmd: "echo >/dev/shm/ok && touch /x", want: ".*Read-only file system\n", code: 1},
+	{name: "tmpfs", flags: []string{"--tmpfs", "/t:size=1m,mode=1700,noexec"}, cmd: "stat -c %a /t; df -k /t | awk '{print $2}' | tail -1; grep ' /t ' /proc/mounts | grep -c noexec", want: "1700\n1024\n1\n"},
 	{name: "shared memory size", flags: []string{"--shm-size", "1m"}, cmd: "df -k /dev/shm | awk '{print $2}' | tail -1", want: "1024\n"},
 	{name: "bind mount", flags: []string{"-v", "DIR/shared:/v"}, cmd: "cat /v/in; echo done >/v/out", want: "from outside\n"},
 	{name: "bind mount of a file", flags: []string{"-v", "DIR/shared/in:/etc/deep/er/conf:ro"}, cmd: "cat /etc/deep/er/conf; echo >/etc/deep/er/conf", want: "from outside\n.*Read-only file system\n", code: 1},
@@ -106,16 +105,13 @@ var refusals = []option{
 }
 
 // testOptions runs the table with one engine.
-func testOptions(t *testing.T, c client, engine string, rt runtimeUnderTest, table []option) {
+func testOptions(t *testing.T, c client, table []option) {
 	dir := optionFiles(t)
 	fill := strings.NewReplacer("DIR", dir, "NS-net", namespace(t, "net"), "NS-pid", namespace(t, "pid"),
 		"NS-ipc", namespace(t, "ipc"), "NS-uts", namespace(t, "uts"), "NS-cgroup", namespace(t, "cgroup"))
 	for _, o := range table {
-		if o.only != "" && o.only != engine {
+		if o.only != "" && o.only != c.name {
 			continue
-		}
-		if o.awaits != "" && engine == "podman" && rt.isBox() {
-			o.skip = func() (string, bool) { return "box-runtime does not know yet: " + o.awaits, true }
 		}
 		t.Run(o.name, func(t *testing.T) { o.run(t, c.in(t), fill) })
 	}
