@@ -166,6 +166,7 @@ func (c *creation) build(ctx context.Context) error {
 	if err := c.launch(); err != nil {
 		return err
 	}
+	c.rt.debugf("container %s: process %d carries out %d steps in cgroup %s", c.ID, c.proc.Pid, c.built.plan.Len(), c.group.Path())
 	if err := c.adopt(); err != nil {
 		return err
 	}

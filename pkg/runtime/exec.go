@@ -112,6 +112,7 @@ func (j *joining) begin(r *Runtime) error {
 	if err := j.launch(); err != nil {
 		return err
 	}
+	j.debugf("container %s: process %d carries out %d steps", j.ID, j.proc.Pid, j.built.plan.Len())
 	if err := j.release(); err != nil {
 		_ = j.proc.Kill()
 		_, _ = j.proc.Wait()

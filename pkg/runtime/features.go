@@ -13,7 +13,7 @@ import (
 // Features says what this runtime carries out, in the form of the OCI runtime
 // spec's features document. What is not listed is refused, by name.
 func Features(version string) *features.Features {
-	yes, no := new(true), new(false)
+	yes := new(true)
 	knownFlags, supportedFlags := seccomp.KnownFlags()
 	return &features.Features{
 		OCIVersionMin: "1.0.0",
@@ -35,10 +35,12 @@ func Features(version string) *features.Features {
 			Selinux:      &features.Selinux{Enabled: yes},
 			IntelRdt:     &features.IntelRdt{Enabled: yes, Schemata: yes, Monitoring: yes},
 			MountExtensions: &features.MountExtensions{
-				IDMap: &features.IDMap{Enabled: no},
+				IDMap: &features.IDMap{Enabled: yes},
 			},
 			NetDevices: &features.NetDevices{Enabled: yes},
 		},
+		// What an image must not decide: properties of the systemd unit.
+		PotentiallyUnsafeConfigAnnotations: []string{"org.systemd.property."},
 		Annotations: map[string]string{"box.runtime.version": version, "box.runtime.arch": goruntime.GOARCH},
 	}
 }
@@ -50,12 +52,13 @@ var (
 
 	// mountOptions are those of every mount; a file system's own come on top.
 	mountOptions = []string{
-		"atime", "bind", "defaults", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime", "noexec",
-		"norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev",
-		"rdiratime", "relatime", "rexec", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime",
-		"rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared",
-		"rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw", "shared", "slave",
-		"strictatime", "suid", "symfollow", "unbindable",
+		"async", "atime", "bind", "defaults", "dev", "diratime", "exec", "idmap", "loud", "noatime", "nodev",
+		"nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime", "nostrictatime", "nosuid",
+		"nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime", "relatime", "remount", "rexec",
+		"ridmap", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid",
+		"rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime",
+		"rsuid", "rsymfollow", "runbindable", "rw", "shared", "silent", "slave", "strictatime", "suid",
+		"symfollow", "tmpcopyup", "unbindable",
 	}
 
 	seccompActions = []string{

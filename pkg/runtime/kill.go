@@ -203,6 +203,7 @@ func (r *Runtime) remove(ctx context.Context, c *container, poststop bool) error
 	if poststop {
 		r.poststop(ctx, c)
 	}
+	r.debugf("container %s: processes and cgroup are gone", c.ID)
 	return removeState(c.dir)
 }
 

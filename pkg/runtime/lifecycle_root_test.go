@@ -335,6 +335,18 @@ func (b *bench) endsAtOnce(command, want string) {
 	}
 }
 
+func TestDebugGoesToTheLog(t *testing.T) {
+	b := newBench(t, "true")
+	b.save()
+	log := b.bundle + "/log"
+	if r := b.try("--debug", "--log", log, "run", b.id); r.code != 0 || r.out+r.err != "" {
+		t.Errorf("%+v, want silence", r)
+	}
+	if text := textOf(t, log); !strings.Contains(text, "level=debug") || !strings.Contains(text, b.id) {
+		t.Errorf("log: %s", text)
+	}
+}
+
 func TestErrorsGoToTheLog(t *testing.T) {
 	b := newBench(t, "nope")
 	b.save()

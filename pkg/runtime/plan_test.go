@@ -189,7 +189,15 @@ func TestPlansAreWhole(t *testing.T) {
 func TestMountOptionsOfFeaturesAreUnderstood(t *testing.T) {
 	for _, option := range mountOptions {
 		s := gen.Runtime()
-		s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: "/src", Destination: "/dst", Options: []string{"bind", option}})
+		m := specs.Mount{Type: "bind", Source: "/src", Destination: "/dst", Options: []string{"bind", option}}
+		switch option {
+		case "tmpcopyup":
+			m = specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: "/dst", Options: []string{option}}
+		case "idmap", "ridmap":
+			m.UIDMappings = []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}
+			m.GIDMappings = m.UIDMappings
+		}
+		s.Mounts = append(s.Mounts, m)
 		_ = planOf(t, s)
 	}
 }
