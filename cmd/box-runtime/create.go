@@ -14,7 +14,7 @@ func createFlags(o *runtime.CreateOptions) []flag {
 		text(&o.PidFile, "FILE", "write the container's process id to FILE", "pid-file"),
 		text(&o.PidfdSocket, "SOCKET", "unix socket that receives a pidfd of the container", "pidfd-socket"),
 		number(&o.PreserveFDs, "pass N descriptors above stdio on to the command", "preserve-fds"),
-		on(&o.NoPivot, "do not use pivot_root (not supported)", "no-pivot"),
+		on(&o.NoPivot, "do not use pivot_root: for a host whose root is the initial ramfs", "no-pivot"),
 		on(&o.NoNewKeyring, "keep the caller's session keyring", "no-new-keyring"),
 	}
 }

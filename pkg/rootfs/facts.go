@@ -27,6 +27,10 @@ type Facts struct {
 	Cgroup2 string
 	// Kcore says that the kernel has /proc/kcore.
 	Kcore bool
+	// NoPivot asks to do without pivot_root (--no-pivot). Full are the host's mount
+	// points then at which the whole of a procfs or sysfs is mounted.
+	NoPivot bool
+	Full    []string
 }
 
 // MountFacts tell of one mount.
@@ -77,6 +81,36 @@ func Look(bundle string, s *specs.Spec) (Facts, error) {
 	}
 	return f, nil
 }
+
+// LookNoPivot gathers what planning without pivot_root needs to know in addition.
+func (f *Facts) LookNoPivot() error {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	f.NoPivot, f.Full = true, fullMounts(string(data))
+	return nil
+}
+
+// fullMounts finds in mountinfo (proc_pid_mountinfo(5)) the mount points of procfs and
+// sysfs that show the file system's root, the last mounted first.
+func fullMounts(mountinfo string) (paths []string) {
+	for line := range strings.Lines(mountinfo) {
+		place, fs, ok := strings.Cut(line, " - ")
+		fields := strings.Fields(place)
+		if !ok || len(fields) < 5 || fields[3] != "/" {
+			continue
+		}
+		if kind, _, _ := strings.Cut(fs, " "); kind == "proc" || kind == "sysfs" {
+			paths = append(paths, unescape.Replace(fields[4]))
+		}
+	}
+	slices.Reverse(paths)
+	return paths
+}
+
+// unescape undoes what the kernel does to paths in mountinfo.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // covered says that the destination lies below an earlier mount: what the root has
 // there now says nothing.

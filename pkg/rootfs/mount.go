@@ -43,7 +43,13 @@ func (r *Rootfs) Root() launch.Slot { return r.root }
 // addPropagation cuts the new namespace off from the host's. With "shared", mounts
 // made in the container shall reach the host, so only the mount that the root lies
 // on is cut off: pivot_root refuses a shared one.
+//
+// A namespace that others use stays as it is: what is mounted there, below the root,
+// stays after the container, too. Who asks for that cleans up, as with runc.
 func (r *Rootfs) addPropagation(p *launch.Plan) {
+	if r.shared {
+		return
+	}
 	switch r.propagation.propagation {
 	case unix.MS_SHARED:
 		r.addPrivateParent(p)

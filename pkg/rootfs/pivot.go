@@ -9,6 +9,18 @@ import (
 // AddPivot adds the steps that make the root mount the process's root and let go of
 // the host's, and then make read-only what had to be written until now.
 func (r *Rootfs) AddPivot(p *launch.Plan) {
+	switch {
+	case r.shared:
+		r.addChroot(p, "the mount namespace is not the container's own: pivot_root would take the root of everybody in it away")
+	case r.facts.NoPivot:
+		r.addMove(p)
+	default:
+		r.addPivotRoot(p)
+	}
+	r.addSeals(p)
+}
+
+func (r *Rootfs) addPivotRoot(p *launch.Plan) {
 	r.addLeaveChroot(p)
 	old := r.addHostRoot(p)
 	p.Add(
@@ -35,7 +47,77 @@ func (r *Rootfs) AddPivot(p *launch.Plan) {
 			Call: launch.Chdir, Args: []launch.Arg{launch.Text("/")},
 		},
 	)
-	r.addSeals(p)
+}
+
+// addChroot makes the root directory that of the process alone.
+func (r *Rootfs) addChroot(p *launch.Plan, why string) {
+	p.Add(launch.Step{
+		Name: "enter root directory", Why: "chroot takes a path; \".\" cannot be exchanged under us",
+		Call: launch.Fchdir, Args: []launch.Arg{r.root},
+	})
+	AddChroot(p, why)
+}
+
+// AddChroot adds the steps that make the working directory the root directory.
+func AddChroot(p *launch.Plan, why string) {
+	p.Add(
+		launch.Step{Name: "change root directory", Why: why, Call: launch.Chroot, Args: []launch.Arg{launch.Text(".")}},
+		launch.Step{
+			Name: "enter /", Why: "the working directory lies inside the root from the beginning",
+			Call: launch.Chdir, Args: []launch.Arg{launch.Text("/")},
+		},
+	)
+}
+
+// addMove takes the place of pivot_root where the host's root is the initial ramfs,
+// which cannot be exchanged: the root mount is moved over it. The host's mounts stay in
+// the namespace, out of sight. A procfs or sysfs among them that shows all it has would
+// make the kernel allow the container to mount another without our masks, so those go.
+func (r *Rootfs) addMove(p *launch.Plan) {
+	r.addLeaveChroot(p)
+	for _, path := range r.facts.Full {
+		if !under(path, r.facts.Root) {
+			r.addHide(p, path)
+		}
+	}
+	p.Add(launch.Step{
+		Name: "move the root mount to /", Why: "what was there cannot be reached any more by a path",
+		Call: launch.MoveMount,
+		Args: []launch.Arg{r.root, emptyPath, launch.Cwd, launch.Text("/"), launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)},
+	})
+	r.addChroot(p, "the process is still in what was at / before")
+}
+
+// addHide unmounts what is mounted on a path of the host, or covers it where the
+// container's user namespace forbids that.
+func (r *Rootfs) addHide(p *launch.Plan, path string) {
+	name, fs, empty := "hide "+path+" of the host", p.Slot("tmpfs"), p.Slot("mount")
+	cover, next := p.Label(), p.Label()
+	p.Add(launch.Step{
+		Name: name, Why: "as long as it is there, the kernel allows to mount one without masks", Then: next,
+		Call: launch.Umount2, Args: []launch.Arg{launch.Text(path), launch.Int(unix.MNT_DETACH | unix.UMOUNT_NOFOLLOW)},
+		Allow: []launch.Allow{{Errno: unix.EINVAL, To: cover}, {Errno: unix.EPERM, To: cover}, {Errno: unix.ENOENT, To: next}},
+	})
+	p.Place(cover)
+	p.Add(
+		launch.Step{
+			Name: name, Why: "it is locked: it gets covered", Call: launch.Fsopen, Into: fs,
+			Args: []launch.Arg{launch.Text("tmpfs"), launch.Int(unix.FSOPEN_CLOEXEC)},
+		},
+		launch.Step{
+			Name: name, Why: "by an empty file system", Call: launch.Fsconfig,
+			Args: []launch.Arg{fs, launch.Int(fsconfigCreate), launch.Nil, launch.Nil, launch.Int(0)},
+		},
+		launch.Step{
+			Name: name, Why: "by an empty file system", Call: launch.Fsmount, Into: empty,
+			Args: []launch.Arg{fs, launch.Int(unix.FSMOUNT_CLOEXEC), launch.Int(maskAttr)},
+		},
+		launch.Step{
+			Name: name, Why: "a mount with another on top of it does not count", Call: launch.MoveMount,
+			Args: []launch.Arg{empty, emptyPath, launch.Cwd, launch.Text(path), launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)},
+		},
+	)
+	p.Place(next)
 }
 
 // addHostRoot keeps the old root at hand where it is needed after the pivot.

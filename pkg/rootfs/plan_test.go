@@ -47,6 +47,7 @@ func golden(t *testing.T, name string, s *specs.Spec, f Facts) {
 		t.Fatal(err)
 	}
 	p := &launch.Plan{ReportFD: 3}
+	r.UseHelper(4)
 	r.AddMounts(p)
 	r.AddMasks(p)
 	r.AddWorkdir(p, "/app")
@@ -107,6 +108,47 @@ func TestGoldenUserNamespace(t *testing.T) {
 	golden(t, "userns", s, facts(s))
 }
 
+// TestGoldenNoPivot: the host's own procfs and sysfs are hidden, then the root is moved.
+func TestGoldenNoPivot(t *testing.T) {
+	s := &specs.Spec{Root: &specs.Root{Path: "rootfs"}, Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}}}}
+	f := facts(s)
+	f.NoPivot, f.Full = true, fullMounts(strings.Join([]string{
+		"22 1 0:21 / /proc rw,nosuid - proc proc rw",
+		"23 1 0:22 / /sys rw - sysfs sysfs rw",
+		"24 22 0:21 /sys /jail/sys ro - proc proc rw", // a part of it only
+		"25 1 0:23 / /bundle/rootfs/proc rw - proc proc rw",
+		"26 1 0:24 / /with\\040space rw shared:1 - proc proc rw",
+		"27 1 0:25 / / rw - ext4 /dev/vda rw",
+		"",
+	}, "\n"))
+	golden(t, "nopivot", s, f)
+}
+
+// TestGoldenShared: in a mount namespace that others use nothing but the container's own
+// mounts is changed.
+func TestGoldenShared(t *testing.T) {
+	s := &specs.Spec{Root: &specs.Root{Path: "rootfs", Readonly: true}, Linux: &specs.Linux{}}
+	s.Mounts = []specs.Mount{{Destination: "/proc", Type: "proc"}}
+	golden(t, "shared", s, facts(s))
+}
+
+// TestGoldenErrands: what the program asks its parent for.
+func TestGoldenErrands(t *testing.T) {
+	ids := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	s := &specs.Spec{Root: &specs.Root{Path: "rootfs"}, Linux: &specs.Linux{
+		Namespaces:  []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UserNamespace}},
+		UIDMappings: ids, GIDMappings: ids,
+	}}
+	s.Mounts = []specs.Mount{
+		{Destination: "/plain", Source: "/host/plain", Options: []string{"rbind", "nodev"}},
+		{Destination: "/mapped", Source: "/host/mapped", Options: []string{"bind", "ridmap"}},
+		{Destination: "/etc", Type: "tmpfs", Options: []string{"tmpcopyup"}},
+		{Destination: "/etc", Type: "tmpfs", Options: []string{"remount", "ro", "size=1m"}},
+		{Destination: "/plain", Source: "none", Options: []string{"remount", "bind", "ro"}},
+	}
+	golden(t, "errands", s, facts(s))
+}
+
 func TestParseOptions(t *testing.T) {
 	for _, c := range []struct {
 		words string
@@ -164,7 +206,7 @@ func TestNewRefuses(t *testing.T) {
 		edit func(s *specs.Spec)
 		want error
 	}{
-		{"no mount namespace", func(s *specs.Spec) { s.Linux.Namespaces = nil }, errdefs.ErrUnsupported},
+		{"masks of the host", func(s *specs.Spec) { s.Linux.Namespaces, s.Linux.MaskedPaths = nil, []string{"/proc/kcore"} }, errdefs.ErrInvalid},
 		{"mount on root", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/..", Type: "tmpfs"}} }, errdefs.ErrInvalid},
 		{"no type", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/x"}} }, errdefs.ErrInvalid},
 		{"data on bind", func(s *specs.Spec) {

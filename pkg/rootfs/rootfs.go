@@ -26,6 +26,7 @@ type Rootfs struct {
 	masked      []string
 	readonlies  []string
 	foreign     bool // its ids are not the runtime's: a user namespace, new or joined
+	shared      bool // others live in the mount namespace: the runtime, or another container
 	cgroupns    bool // the container's own cgroup is the root of what it sees
 	errands     []Errand
 	helper      launch.Int // descriptor of the socket to the parent
@@ -75,13 +76,11 @@ type Namespaces interface {
 // New checks the file system part of a spec against what can be carried out. It
 // looks at nothing but its arguments.
 func New(s *specs.Spec, ns Namespaces, f Facts) (*Rootfs, error) {
-	if !ns.Creates(specs.MountNamespace) {
-		return nil, errdefs.New(errdefs.ErrUnsupported, "read linux.namespaces: a container without a new mount namespace is not supported")
-	}
 	r := &Rootfs{
 		facts:    f,
 		readonly: s.Root.Readonly,
 		foreign:  !ns.Shares(specs.UserNamespace),
+		shared:   !ns.Creates(specs.MountNamespace),
 		cgroupns: !ns.Shares(specs.CgroupNamespace),
 	}
 	if err := r.readMounts(s.Mounts); err != nil {
@@ -91,6 +90,9 @@ func New(s *specs.Spec, ns Namespaces, f Facts) (*Rootfs, error) {
 		return r, r.readDevices(nil)
 	}
 	r.masked, r.readonlies = distinct(s.Linux.MaskedPaths), distinct(s.Linux.ReadonlyPaths)
+	if ns.Shares(specs.MountNamespace) && len(r.masked)+len(r.readonlies) > 0 {
+		return nil, errdefs.New(errdefs.ErrInvalid, "read linux.maskedPaths and linux.readonlyPaths: unable to restrict sys entries without a private MNT namespace")
+	}
 	if err := r.readPropagation(s.Linux.RootfsPropagation); err != nil {
 		return nil, err
 	}

@@ -33,16 +33,12 @@ type CreateOptions struct {
 	ConsoleSocket string // unix socket that takes the terminal's master end
 	PidfdSocket   string // unix socket that takes a pidfd
 	PreserveFDs   int    // descriptors from 3 on that are passed to the command
-	NoPivot       bool   // refused
+	NoPivot       bool   // for hosts whose root is the initial ramfs
 	NoNewKeyring  bool   // the command keeps the caller's session keyring
 }
 
 func (o *CreateOptions) check() error {
-	switch {
-	case o.NoPivot:
-		return errdefs.WithHint(errdefs.New(errdefs.ErrUnsupported, "--no-pivot: not supported"),
-			"It leaves the host's file system within reach of the container; put the bundle on a disk or a tmpfs instead of the initial ramfs.")
-	case o.PreserveFDs < 0:
+	if o.PreserveFDs < 0 {
 		return errdefs.New(errdefs.ErrInvalid, "--preserve-fds: %d is negative", o.PreserveFDs)
 	}
 	return nil
@@ -119,6 +115,7 @@ func newRecord(id, bundle string, s *specs.Spec) record {
 		},
 		BootID:    bootID(),
 		Join:      namespaces.Flags(s.Linux.Namespaces),
+		Chroot:    !hasNewMounts(s.Linux.Namespaces),
 		Hooks:     s.Hooks != nil,
 		Extras:    hasExtras(s),
 		Command:   s.Process.Args[0],
@@ -421,4 +418,11 @@ func (c *creation) outOfMemory() string {
 		return ": its memory limit is too low (out of memory)"
 	}
 	return ""
+}
+
+// hasNewMounts says whether a new mount namespace is among those of a container.
+func hasNewMounts(list []specs.LinuxNamespace) bool {
+	return slices.ContainsFunc(list, func(ns specs.LinuxNamespace) bool {
+		return ns.Type == specs.MountNamespace && ns.Path == ""
+	})
 }

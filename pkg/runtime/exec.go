@@ -18,6 +18,7 @@ import (
 	"box/pkg/cgroups"
 	"box/pkg/launch"
 	"box/pkg/namespaces"
+	"box/pkg/rootfs"
 	"box/pkg/sched"
 	"box/pkg/spec"
 )
@@ -257,6 +258,9 @@ func (j *joining) assemble(r *Runtime) error {
 	b.confine(p)
 	b.begin()
 	namespaces.AddEnter(b.plan, launch.Int(j.fds.give(j.init)), j.Join)
+	if err := j.addRoot(b); err != nil {
+		return err
+	}
 	b.plan.Await(launch.Int(j.fds.permit), "wait for the parent", "it sets limits from outside, by our pid")
 	j.tty.add(b, launch.Cwd, false, j.spec.User.UID)
 	if !p.enter { // else it does not yet have its session
@@ -267,6 +271,26 @@ func (j *joining) assemble(r *Runtime) error {
 	}
 	b.executeAndTell(j.spec.Args, withHome(j.spec, "/proc/"+strconv.Itoa(j.Pid)+"/root"))
 	j.built = b
+	return nil
+}
+
+// addRoot adds the steps into the container's root directory where its mount namespace
+// has another root: when it is shared with others.
+func (j *joining) addRoot(b *assembly) error {
+	if !j.Chroot {
+		return nil
+	}
+	path := "/proc/" + strconv.Itoa(j.Pid) + "/root"
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	b.add(launch.Step{
+		Name: "enter the container's root directory", Call: launch.Fchdir,
+		Args: []launch.Arg{launch.Int(j.fds.hand(os.NewFile(uintptr(fd), path)))},
+		Why:  "the mount namespace is shared: its own root is another",
+	})
+	rootfs.AddChroot(b.plan, "as the container's first process has done")
 	return nil
 }
 

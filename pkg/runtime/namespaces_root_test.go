@@ -3,8 +3,12 @@ package runtime
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -109,5 +113,73 @@ func TestTimeOffsets(t *testing.T) {
 			b.spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 7881, Nanosecs: 2718281}, "boottime": {Secs: 1337}}
 			b.expectOutput("monotonic 7881 2718281\nboottime 1337 0\n")
 		})
+	}
+}
+
+// sharedMounts takes the mount namespace out of the configuration, with what needs one.
+func (b *bench) sharedMounts() {
+	b.spec.Linux.Namespaces = slices.DeleteFunc(b.spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.MountNamespace })
+	b.spec.Linux.MaskedPaths, b.spec.Linux.ReadonlyPaths = nil, nil
+}
+
+// TestSharedMountNamespace: a container in the host's mount namespace, or in another
+// one's, has its root all the same, and so has what joins it. Its mounts stay: they are
+// in the namespace of a helper that goes away.
+func TestSharedMountNamespace(t *testing.T) {
+	for _, byPath := range []bool{false, true} {
+		t.Run(fmt.Sprintf("by-path-%t", byPath), func(t *testing.T) {
+			b := newBench(t, "sh", "-c", "readlink /proc/self/ns/mnt; ls /; exec sleep 1000")
+			helper := exec.Command("unshare", "-m", "--propagation", "private", "sleep", "1000")
+			helper.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			if err := helper.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				_ = helper.Process.Kill()
+				_ = helper.Wait()
+			}()
+			pid := helper.Process.Pid
+			waitForOwn(t, pid, "mnt")
+			b.sharedMounts()
+			b.spec.Process.Args = []string{"sleep", "1000"}
+			if byPath {
+				b.join(specs.MountNamespace, pid, "mnt")
+				b.save()
+				b.do("run", "-d", b.id)
+			} else {
+				b.save()
+				cmd := exec.Command("nsenter", "-t", strconv.Itoa(pid), "-m", b.binary, "--root", b.root, "run", "-d", "-b", b.bundle, b.id)
+				if r := finish(t, cmd); r.code != 0 {
+					t.Fatal(r.err)
+				}
+			}
+			defer b.do("delete", "-f", b.id)
+			want := link(t, pid, "mnt") + "bin\ndev\netc\nproc\nsys\ntmp\n"
+			if got := b.do("exec", b.id, "sh", "-c", "readlink /proc/self/ns/mnt; ls /"); got != want {
+				if !byPath {
+					t.Skip("the state was made from inside another mount namespace: ", got)
+				}
+				t.Errorf("exec printed %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// waitForOwn waits until the process has left our namespace.
+func waitForOwn(t *testing.T, pid int, file string) {
+	t.Helper()
+	for link(t, pid, file) == link(t, os.Getpid(), file) {
+		runtime.Gosched()
+	}
+}
+
+// TestNoPivot: without pivot_root the host's procfs is out of reach, so that the kernel
+// lets nobody mount one without the masks (as runc's own test has it).
+func TestNoPivot(t *testing.T) {
+	b := newBench(t, "sh", "-c", "ls /; busybox unshare -mrpf sh -c 'busybox mount -t proc none /proc && echo mounted'")
+	b.save()
+	r := b.try("run", "--no-pivot", b.id)
+	if r.code == 0 || !strings.HasPrefix(r.out, "bin\ndev\netc\nproc\nsys\ntmp\n") || strings.Contains(r.out, "mounted") {
+		t.Errorf("run gave %d, %q, %s", r.code, r.out, r.err)
 	}
 }

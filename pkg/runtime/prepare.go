@@ -32,7 +32,7 @@ func (c *creation) assemble() error {
 
 // blueprint gathers what the plan depends on, and opens what the program is given.
 func (c *creation) blueprint() (*blueprint, error) {
-	bp, err := newBlueprint(c.rt, c.ID, c.Bundle, c.spec, &c.facts)
+	bp, err := newBlueprint(c.rt, c.ID, c.Bundle, c.spec, &c.facts, c.opts.NoPivot)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (c *creation) dress(p *process) {
 
 // newBlueprint is the part of a blueprint that needs nothing but the bundle and a
 // look at the host.
-func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts) (*blueprint, error) {
+func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts, noPivot bool) (*blueprint, error) {
 	set, err := namespaces.From(s.Linux)
 	if err != nil {
 		return nil, err
@@ -96,6 +96,11 @@ func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts) (*blue
 	look, err := rootfs.Look(bundle, s)
 	if err != nil {
 		return nil, err
+	}
+	if noPivot {
+		if err := look.LookNoPivot(); err != nil {
+			return nil, err
+		}
 	}
 	return design(r, id, s, set, look, f, withHome(s.Process, look.Root))
 }
@@ -189,7 +194,7 @@ func Plan(bundle string) (*launch.Plan, error) {
 		return nil, err
 	}
 	f := gatherFacts()
-	bp, err := newBlueprint(&Runtime{}, "ID", bundle, s, &f)
+	bp, err := newBlueprint(&Runtime{}, "ID", bundle, s, &f, false)
 	if err != nil {
 		return nil, err
 	}

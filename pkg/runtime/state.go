@@ -60,6 +60,7 @@ type record struct {
 	Extras      bool             `json:"extras,omitempty"`      // config.json has settings that exec takes over (hasExtras)
 	KeepKeyring bool             `json:"keepKeyring,omitempty"` // exec makes no session keyring either
 	Resctrl     resctrl.Group    `json:"resctrl,omitzero"`      // of caches and memory bandwidth
+	Chroot      bool             `json:"chroot,omitempty"`      // the container's root is that of its processes only (shared mount namespace)
 	Hooks       bool             `json:"hooks"`                 // config.json has hooks for start or delete
 	SharedPid   bool             `json:"sharedPid"`             // no pid namespace of its own: killing init leaves the others
 }

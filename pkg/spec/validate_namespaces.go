@@ -8,8 +8,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-
-	"box/internal/errdefs"
 )
 
 // namespaceTypes are the kinds of namespace of Linux.
@@ -36,10 +34,8 @@ func checkNamespaces(s *specs.Spec) error {
 			}
 		}
 	}
-	if mnt := namespace(s, specs.MountNamespace); mnt == nil || mnt.Path != "" {
-		// The root file system is made by moving mounts: in a tree that others
-		// use, that would move theirs.
-		return errdefs.New(errdefs.ErrUnsupported, "linux.namespaces: a container without a new mount namespace is not supported")
+	if !hasNamespace(s, specs.MountNamespace) && len(s.Linux.MaskedPaths)+len(s.Linux.ReadonlyPaths) > 0 {
+		return invalid("linux.maskedPaths, linux.readonlyPaths", "unable to restrict sys entries without a private MNT namespace")
 	}
 	return nil
 }

@@ -128,6 +128,10 @@ func TestInvalid(t *testing.T) {
 		"linux.uidMappings: set without a user namespace":        func(s *specs.Spec) { s.Linux.UIDMappings = []specs.LinuxIDMapping{{Size: 1}} },
 		"linux.uidMappings: missing for a new user namespace":    func(s *specs.Spec) { withNamespace(s, specs.UserNamespace, "") },
 		"linux.timeOffsets: set without a new time namespace":    func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {}} },
+		"linux.maskedPaths, linux.readonlyPaths: unable to restrict sys entries without a private MNT namespace": func(s *specs.Spec) {
+			s.Linux.Namespaces = s.Linux.Namespaces[1:]
+			s.Linux.MaskedPaths = []string{"/proc/kcore"}
+		},
 		`linux.maskedPaths[0]: "proc" is not an absolute path`:   func(s *specs.Spec) { s.Linux.MaskedPaths = []string{"proc"} },
 		`linux.readonlyPaths[0]: "../x" is not an absolute path`: func(s *specs.Spec) { s.Linux.ReadonlyPaths = []string{"../x"} },
 		`linux.cgroupsPath: "/a/../b" contains ".."`:             func(s *specs.Spec) { s.Linux.CgroupsPath = "/a/../b" },
@@ -166,10 +170,9 @@ func TestInvalid(t *testing.T) {
 
 func TestUnsupported(t *testing.T) {
 	for text, change := range map[string]func(*specs.Spec){
-		`ociVersion: "2.0.0" is not supported, want 1.x`:                               func(s *specs.Spec) { s.Version = "2.0.0" },
-		`ociVersion: "10.0" is not supported, want 1.x`:                                func(s *specs.Spec) { s.Version = "10.0" },
-		"linux.namespaces: a container without a new mount namespace is not supported": func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[1:] },
-		"process.commandLine: not supported: box-runtime runs Linux containers":        func(s *specs.Spec) { s.Process.CommandLine = "dir" },
+		`ociVersion: "2.0.0" is not supported, want 1.x`:                        func(s *specs.Spec) { s.Version = "2.0.0" },
+		`ociVersion: "10.0" is not supported, want 1.x`:                         func(s *specs.Spec) { s.Version = "10.0" },
+		"process.commandLine: not supported: box-runtime runs Linux containers": func(s *specs.Spec) { s.Process.CommandLine = "dir" },
 	} {
 		s := valid()
 		change(s)
