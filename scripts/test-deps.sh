@@ -6,10 +6,13 @@ set -eu
 # What the tests cannot do without, and whom they work together with: skopeo
 # reads images in place, docker-registry and htpasswd (apache2-utils) take
 # pushes, podman runs what was pushed, containerd and docker call box-runtime,
-# runc and crun take its place, nftables and iproute2 look at the traces left.
+# runc and crun take its place, nftables and iproute2 look at the traces left. The
+# test VM is QEMU with a disk made by e2fsprogs and modules indexed by kmod; inside
+# it, containers without root need uidmap, and systemd boots from the host's files.
 packages="busybox-static mmdebstrap ca-certificates curl jq iproute2 nftables iptables procps
 skopeo docker-registry apache2-utils podman containernetworking-plugins containerd docker.io runc crun
-shellcheck apparmor"
+shellcheck apparmor
+qemu-system-x86 qemu-system-common e2fsprogs kmod uidmap systemd dbus dbus-user-session libpam-systemd"
 
 # What runc's own integration tests call, and what building runc takes.
 if [ "${1:-}" = runc-suite ]; then

@@ -56,7 +56,7 @@ func options(args []string) (vm.Config, []string, error) {
 	user := flags.Bool("user", false, "run as uid 1000 with subordinate ids and a delegated cgroup")
 	systemd := flags.Bool("systemd", false, "run as a unit below systemd, with D-Bus up; with --user below the user's own")
 	console := flags.Bool("console", false, "show the kernel's console at the end")
-	flags.DurationVar(&c.Timeout, "timeout", 0, "end the machine after this time (1m, with systemd 2m)")
+	flags.DurationVar(&c.Timeout, "timeout", 0, "end the machine after this time (2m, with systemd 4m)")
 	flags.IntVar(&c.Memory, "memory", 0, "memory in MiB (1024)")
 	flags.IntVar(&c.CPUs, "cpus", 0, "number of processors (2)")
 	list := func(to *[]string) func(string) error {

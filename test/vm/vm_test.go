@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,77 @@ import (
 func TestLimits(t *testing.T) {
 	env := []string{"BOX_TEST_RUNTIME=" + testkit.Build(t, "./cmd/box-runtime", false)}
 	testkit.VMTests(t, vm.Config{Env: env, Timeout: 3 * time.Minute}, "./test/limits")
+}
+
+// TestPackages runs tests of packages that talk to the kernel on Debian's: what they
+// do has to work on it too, without the controllers of version 1. Left out is what
+// takes an emulated processor minutes and proves nothing that depends on the kernel.
+func TestPackages(t *testing.T) {
+	env := []string{"BOX_TEST_RUNTIME=" + testkit.Build(t, "./cmd/box-runtime", false)}
+	for pkg, skip := range map[string]string{
+		"./pkg/cgroups":    "",
+		"./pkg/namespaces": "",
+		"./pkg/overlay":    "ManyLayers",
+		"./pkg/rootfs":     "Hostile|Exchanged|Corpus",
+		"./pkg/runtime":    "KilledCreate|WorkingDirectoryCannot|IDsCannot|AppArmor|CommandThatCannot",
+		"./pkg/terminal":   "",
+		"./pkg/netdev":     "",
+	} {
+		t.Run(pkg, func(t *testing.T) {
+			testkit.VMTests(t, vm.Config{Env: env, Timeout: 5 * time.Minute}, pkg, "-test.skip="+skip+"^$")
+		})
+	}
+}
+
+// TestUser: the command is uid 1000, may divide its group, and has subordinate ids.
+func TestUser(t *testing.T) {
+	script := `id -u; cat /proc/self/cgroup; mkdir /sys/fs/cgroup/user/mine && cat /sys/fs/cgroup/user/mine/cgroup.controllers
+		newuidmap $$ 0 1000 1 2>&1 | grep -c "not allowed"; unshare --user --map-auto --map-root-user cat /proc/self/uid_map`
+	out, messages, status := testkit.VM(t, vm.Config{Mode: vm.User}, "sh", "-c", script)
+	for _, want := range []string{"1000\n0::/user/command\n", " memory ", " pids", "100000 "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in %q", want, out)
+		}
+	}
+	if status != 0 {
+		t.Errorf("status %d: %s", status, messages)
+	}
+}
+
+// TestSystemd: the user's own manager makes a scope with a limit.
+func TestSystemd(t *testing.T) {
+	script := `id -u; cat /proc/1/comm; systemd-run --user --scope --quiet -p MemoryMax=50M sh -c 'cat /sys/fs/cgroup$(sed s/0::// /proc/self/cgroup)/memory.max'; exit 5`
+	out, messages, status := testkit.VM(t, vm.Config{Mode: vm.SystemdUser}, "sh", "-c", script)
+	if out != "1000\nsystemd\n52428800\n" || status != 5 {
+		t.Errorf("status %d, output %q, errors %q", status, out, messages)
+	}
+}
+
+// TestWritable: the named directory can be written to, another one cannot.
+func TestWritable(t *testing.T) {
+	open, closed := t.TempDir(), t.TempDir()
+	_, messages, status := testkit.VM(t, vm.Config{Writable: []string{open}}, "sh", "-c", "echo word >"+open+"/file && echo word >"+closed+"/file && rm -f "+os.Args[0])
+	if status != 0 {
+		t.Fatalf("status %d: %s", status, messages)
+	}
+	if text, err := os.ReadFile(open + "/file"); string(text) != "word\n" {
+		t.Errorf("the open directory holds %q, %v", text, err)
+	}
+	if _, err := os.Stat(closed + "/file"); err == nil {
+		t.Error("the guest wrote where it may not")
+	}
+	if _, err := os.Stat(os.Args[0]); err != nil {
+		t.Errorf("the guest removed a file of the host: %v", err)
+	}
+}
+
+// TestStatus: each end of a command has its own status.
+func TestStatus(t *testing.T) {
+	for script, want := range map[string]int{"kill -KILL $$": 137, "exit 7": 7} {
+		if _, messages, status := testkit.VM(t, vm.Config{}, "sh", "-c", script); status != want {
+			t.Errorf("%s: status %d, want %d: %s", script, status, want, messages)
+		}
+	}
 }
 
 func TestOptions(t *testing.T) {

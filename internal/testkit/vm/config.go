@@ -45,7 +45,7 @@ type Config struct {
 	Env []string
 	// Dir is the working directory; empty means /.
 	Dir string
-	// Timeout ends the machine; zero means one minute, and two with systemd.
+	// Timeout ends the machine; zero means two minutes, and four with systemd.
 	Timeout time.Duration
 	// CPUs and Memory (MiB) are the size; zero means 2 and 1024.
 	CPUs, Memory int
@@ -68,7 +68,7 @@ func (c Config) fill() Config {
 		c.Dir = "/"
 	}
 	if c.Timeout == 0 {
-		c.Timeout = time.Minute
+		c.Timeout = 2 * time.Minute
 		if c.Mode.HasSystemd() {
 			c.Timeout *= 2
 		}
