@@ -25,7 +25,11 @@ func source() string {
 // test set a package's test binary, static, and returns its path.
 func Build(t testing.TB, pkg string, test bool) string {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // for users in the machine
+		t.Fatal(err)
+	}
+	out := filepath.Join(dir, filepath.Base(pkg))
 	args := []string{"build", "-o", out, pkg}
 	if test {
 		args = []string{"test", "-c", "-o", out, pkg}

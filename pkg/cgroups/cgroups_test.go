@@ -228,6 +228,7 @@ func TestParseRules(t *testing.T) {
 		{specs.LinuxDeviceCgroup{Allow: true, Access: "rwm"}, "{true 0 -1 -1 7}"},
 		{specs.LinuxDeviceCgroup{Type: "a", Major: ptr(int64(-1))}, "{false 0 -1 -1 7}"},
 		{specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: ptr(int64(10)), Minor: ptr(int64(229)), Access: "wr"}, "{true 2 10 229 6}"},
+		{specs.LinuxDeviceCgroup{Type: "c", Access: "rwa"}, "{false 2 -1 -1 6}"},
 		{specs.LinuxDeviceCgroup{Type: "b", Access: "m"}, "{false 1 -1 -1 1}"},
 		{specs.LinuxDeviceCgroup{Type: "d"}, `linux.resources.devices[0].type: unknown device type "d", want a, b or c`},
 		{specs.LinuxDeviceCgroup{Access: "rx"}, `linux.resources.devices[0].access: unknown letter 'x' in "rx", want r, w or m`},

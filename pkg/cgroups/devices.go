@@ -157,6 +157,9 @@ func parseAccess(s string) (int32, error) {
 	}
 	var access int32
 	for _, letter := range s {
+		if letter == 'a' {
+			continue // which means nothing here, but is seen; runc takes it so
+		}
 		i := strings.IndexRune("mrw", letter) // in the order of the kernel's bits
 		if i < 0 {
 			return 0, errdefs.New(errdefs.ErrInvalid, "access: unknown letter %q in %q, want r, w or m", letter, s)

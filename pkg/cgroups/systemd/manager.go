@@ -80,6 +80,9 @@ func (m *Manager) listen(ctx context.Context) error {
 		return err
 	}
 	_, err = m.manage(ctx, "Subscribe", "", nil)
+	if is(err, "AlreadySubscribed") {
+		return nil
+	}
 	return err
 }
 

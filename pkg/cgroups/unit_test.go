@@ -1,0 +1,148 @@
+package cgroups
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"box/internal/errdefs"
+)
+
+// newScope has systemd make a scope that is removed after the test.
+func newScope(t *testing.T, annotations map[string]string) *Cgroup {
+	t.Helper()
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		t.Skip("needs systemd as the init of the machine")
+	}
+	o := Options{Systemd: true, Rootless: os.Geteuid() != 0, Annotations: annotations}
+	c, err := Resolve("machine-boxtest.slice:box:"+t.Name()+"-"+strconv.Itoa(os.Getpid()), "", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(c.Kill(), c.Remove(context.Background())); err != nil || c.Exists() {
+			t.Errorf("the scope is left: %v", err)
+		}
+	})
+	return c
+}
+
+// shown asks systemd for properties of a unit.
+func shown(t *testing.T, c *Cgroup, names ...string) map[string]string {
+	t.Helper()
+	args := []string{"show", "-p", strings.Join(names, ","), c.unit.name}
+	if c.unit.user {
+		args = append([]string{"--user"}, args...)
+	}
+	out, err := exec.Command("systemctl", args...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		values[name] = value
+	}
+	return values
+}
+
+func checkShown(t *testing.T, c *Cgroup, want map[string]string) {
+	t.Helper()
+	var names []string
+	for name := range want {
+		names = append(names, name)
+	}
+	have := shown(t, c, names...)
+	for name, value := range want {
+		if have[name] != value {
+			t.Errorf("%s is %q, want %q", name, have[name], value)
+		}
+	}
+}
+
+// TestScope walks through the life of a container's scope.
+func TestScope(t *testing.T) {
+	c := newScope(t, map[string]string{"org.systemd.property.TimeoutStopSec": "123", "org.systemd.property.CollectMode": "'inactive-or-failed'"})
+	limit, pids := int64(64<<20), int64(20)
+	r := &specs.LinuxResources{
+		Memory: &specs.LinuxMemory{Limit: &limit}, Pids: &specs.LinuxPids{Limit: &pids},
+		CPU: &specs.LinuxCPU{Shares: ptr(uint64(100)), Quota: ptr(int64(500000)), Period: ptr(uint64(1000000))},
+	}
+	if _, err := c.Apply(r); err != nil {
+		t.Fatal(err)
+	}
+	launched(t, c, "wait")
+	checkShown(t, c, map[string]string{
+		"ActiveState": "active", "Delegate": "yes", "Slice": "machine-boxtest.slice", "ControlGroup": c.path,
+		"TimeoutStopUSec": "2min 3s", "CollectMode": "inactive-or-failed",
+		"MemoryMax": "67108864", "TasksMax": "20", "CPUWeight": "17", "CPUQuotaPerSecUSec": "500ms",
+	})
+	later, err := Open(c.Location())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := later.Procs(); err != nil || len(pids) != 1 {
+		t.Errorf("processes %v, %v: only the child is to be left", pids, err)
+	}
+	if _, err := later.Update(&specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(30))}, CPU: &specs.LinuxCPU{Quota: ptr(int64(600000))}}); err != nil {
+		t.Error(err)
+	}
+	checkShown(t, later, map[string]string{"TasksMax": "30", "MemoryMax": "67108864", "CPUQuotaPerSecUSec": "600ms"})
+	// systemd writes the files from what it knows; it has to know all.
+	reload := []string{"daemon-reload"}
+	if c.unit.user {
+		reload = append(reload, "--user")
+	}
+	if out, err := exec.Command("systemctl", reload...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v", out, err)
+	}
+	for file, want := range map[string]string{"memory.max": "67108864", "pids.max": "30", "cpu.max": "600000 1000000"} {
+		if have := trimmed(filepath.Join(later.Dir(), file)); have != want {
+			t.Errorf("%s is %q, want %s", file, have, want)
+		}
+	}
+	if err := errors.Join(later.Kill(), later.Remove(t.Context())); err != nil {
+		t.Error(err)
+	}
+	checkShown(t, later, map[string]string{"LoadState": "not-found"})
+}
+
+// TestScopeNameInUse: two containers cannot have one scope.
+func TestScopeNameInUse(t *testing.T) {
+	c := newScope(t, nil)
+	launched(t, c, "wait")
+	second := *c
+	second.unit = &unit{name: c.unit.name, user: c.unit.user, slice: "machine-boxtest.slice"}
+	if err := second.Create(); !errors.Is(err, errdefs.ErrConflict) {
+		t.Errorf("have %v", err)
+	}
+	if pids, err := c.Procs(); err != nil || len(pids) != 1 {
+		t.Errorf("processes of the first: %v, %v", pids, err)
+	}
+}
+
+// TestScopeOfAFailedCreate: without a launch the holder goes when the group is
+// closed, and systemd collects the empty scope.
+func TestScopeOfAFailedCreate(t *testing.T) {
+	c := newScope(t, nil)
+	if pids, err := c.Procs(); err != nil || len(pids) != 1 {
+		t.Errorf("the holder: %v, %v", pids, err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := c.Remove(t.Context()); err != nil {
+		t.Error(err)
+	}
+	checkShown(t, c, map[string]string{"LoadState": "not-found"})
+}
