@@ -408,6 +408,11 @@ func (c *creation) makeGroup() error {
 	if err != nil {
 		return err
 	}
+	if uid, ok := cgroupOwner(c.spec); ok {
+		if err := c.group.Delegate(uid); err != nil {
+			return err
+		}
+	}
 	// Also without rules in the spec: no rule means no device but the default ones.
 	return c.group.SetDevices(resources.Devices)
 }
