@@ -56,7 +56,15 @@ func (d *dockerd) start(flags ...string) {
 		"--data-root", d.dir + "/data", "--exec-root", d.run + "/exec", "--pidfile", d.run + "/pid", "-H", "unix://" + d.run + "/sock",
 		"--add-runtime", "tested=" + d.rt.path, "--default-runtime", "tested",
 	}
+	// BuildKit inside dockerd calls runc from PATH, as does `docker info`.
+	if err := os.MkdirAll(d.run+"/bin", 0o755); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := os.Symlink(d.rt.path, d.run+"/bin/runc"); err != nil && !os.IsExist(err) {
+		d.t.Fatal(err)
+	}
 	d.cmd = exec.Command(requireProgram(d.t, "dockerd"), append(args, flags...)...)
+	d.cmd.Env = append(os.Environ(), "PATH="+d.run+"/bin:"+os.Getenv("PATH"))
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
@@ -85,5 +93,72 @@ func TestDocker(t *testing.T) {
 		t.Run("scenario", func(t *testing.T) { testScenarios(t, d.client, scenarios) })
 		t.Run("limit", func(t *testing.T) { testScenarios(t, d.client, limitScenarios) })
 		t.Run("refusal", func(t *testing.T) { testOptions(t, d.client, refusals) })
+		t.Run("docker", func(t *testing.T) {
+			testScenarios(t, d.client, []scenario{
+				{"info", testInfo},
+				{"health", testHealth},
+				{"build", testBuild},
+				{"daemon", func(c client, name string) { testDaemonRestart(c, name, d) }},
+			})
+		})
 	})
+}
+
+// testInfo: dockerd reads version and commit from what --version prints.
+func testInfo(c client, _ string) {
+	for field, word := range map[string]string{".DefaultRuntime": "tested", ".RuncCommit.ID": "."} {
+		if got := c.do("info", "--format", "{{"+field+"}}"); got == "" || got == "N/A" || word != "." && got != word {
+			c.t.Errorf("%s is %q", field, got)
+		}
+	}
+	if r := c.try("info"); strings.Contains(r.stdout+r.stderr, "N/A") {
+		c.t.Errorf("info: %s", r)
+	}
+}
+
+func testHealth(c client, name string) {
+	c.sleeper(name, "--health-cmd", "test -e /tmp/well", "--health-interval", "200ms", "--health-retries", "2", "--health-timeout", "10s")
+	c.becomes(name, ".State.Health.Status", "unhealthy")
+	c.do("exec", name, "touch", "/tmp/well")
+	c.becomes(name, ".State.Health.Status", "healthy")
+}
+
+// testBuild: both of dockerd's builders run their RUN lines in the runtime, the older
+// through containerd, BuildKit by itself.
+func testBuild(c client, name string) {
+	dir := c.t.TempDir()
+	for file, text := range map[string]string{
+		"Dockerfile": "FROM " + imageRef + "\nRUN echo built by $(id -u) >/made; test $$ = 1 || test -e /proc/1\nCOPY file /file\nUSER app\nRUN id -u >/tmp/user\nCMD [\"cat\", \"/made\", \"/file\", \"/tmp/user\"]\n",
+		"file":       "copied\n",
+	} {
+		if err := os.WriteFile(dir+"/"+file, []byte(text), 0o644); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	for _, buildkit := range []string{"0", "1"} {
+		builder := c
+		builder.env = append(append([]string{}, c.env...), "DOCKER_BUILDKIT="+buildkit)
+		builder.do("build", "-q", "-t", name+buildkit, "--network", "none", dir)
+		c.prints("built by 0\ncopied\n1000", "run", "--rm", name+buildkit)
+	}
+	broken := "FROM " + imageRef + "\nRUN exit 3\n"
+	if err := os.WriteFile(dir+"/Dockerfile", []byte(broken), 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+	if r := c.try("build", dir); r.code == 0 || !strings.Contains(r.stdout+r.stderr, "3") {
+		c.t.Errorf("a failing RUN: %s", r)
+	}
+}
+
+// testDaemonRestart: what is to run always runs again when the daemon is back.
+func testDaemonRestart(c client, name string, d *dockerd) {
+	c.sleeper(name, "--restart", "always")
+	before := c.inspect(name, ".State.Pid")
+	d.stop()
+	d.start()
+	c.becomes(name, ".State.Running", "true")
+	if after := c.inspect(name, ".State.Pid"); after == before {
+		c.t.Errorf("process %s still runs", before)
+	}
+	c.prints("x", "exec", name, "echo", "x")
 }
