@@ -73,30 +73,38 @@ func NewUser(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	var f *os.File
+	err = withChild(syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: u, GidMappings: g}, func(child *launch.Process) (err error) {
+		f, err = UserOf(child)
+		return err
+	})
+	return f, err
+}
+
+// withChild starts a program that only waits, gives it to f, and ends it.
+func withChild(sys syscall.SysProcAttr, f func(child *launch.Process) error) error {
 	p := &launch.Plan{ReportFD: 3}
 	p.Await(launch.Int(0), "wait to be looked at", "a namespace lives as long as somebody is in it, or holds it open")
 	program, err := launch.NewProgram(p)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer program.Close()
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
-		return nil, os.NewSyscallError("pipe2", err)
+		return os.NewSyscallError("pipe2", err)
 	}
 	read, write := os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe")
 	defer write.Close()
-	child, err := program.Start(launch.Attr{Files: []*os.File{read}, Dir: "/", Sys: syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWUSER, UidMappings: u, GidMappings: g,
-	}})
+	child, err := program.Start(launch.Attr{Files: []*os.File{read}, Dir: "/", Sys: sys})
 	read.Close()
 	if err != nil {
-		return nil, fmt.Errorf("make user namespace: %w", err)
+		return fmt.Errorf("make user namespace: %w", err)
 	}
 	defer child.Close()
 	defer func() { _, _ = child.Wait() }()
 	defer func() { _ = child.Kill() }()
-	return UserOf(child)
+	return f(child)
 }
 
 // entries turns a map of the spec into that of the standard library.

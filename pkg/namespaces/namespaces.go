@@ -73,6 +73,7 @@ type Set struct {
 	ParentJoins []Join
 
 	uids, gids []syscall.SysProcIDMap
+	mapper     idMapper
 	offsets    map[string]specs.LinuxTimeOffset
 }
 
@@ -217,7 +218,7 @@ func (s *Set) Configure(sys *syscall.SysProcAttr) {
 	sys.Cloneflags |= s.New &^ byStep
 	if s.Creates(specs.UserNamespace) {
 		sys.UidMappings, sys.GidMappings = s.uids, s.gids
-		sys.GidMappingsEnableSetgroups = true
-		sys.Credential = &syscall.Credential{}
+		sys.GidMappingsEnableSetgroups = s.mapper == byKernel
+		sys.Credential = &syscall.Credential{NoSetGroups: s.mapper != byKernel}
 	}
 }

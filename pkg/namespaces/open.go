@@ -29,7 +29,7 @@ type opened struct {
 func (s *Set) Open() (*Opened, error) {
 	o := &Opened{}
 	for _, j := range s.Joins {
-		f, err := j.open()
+		f, err := s.open(j)
 		if err != nil {
 			o.Close()
 			return nil, err
@@ -45,6 +45,14 @@ func (s *Set) Open() (*Opened, error) {
 		o.parent = append(o.parent, opened{f, j})
 	}
 	return o, nil
+}
+
+// open opens one of the program's joins, or makes it.
+func (s *Set) open(j Join) (*os.File, error) {
+	if j.Path == madeForIt {
+		return s.makeUser()
+	}
+	return j.open()
 }
 
 func (j Join) open() (*os.File, error) {

@@ -28,7 +28,7 @@ func (s *Set) AddJoins(p *launch.Plan, fds []int) {
 // step joins one namespace.
 func (j *Join) step(fd int, why string) launch.Step {
 	return launch.Step{
-		Name: fmt.Sprintf("join %s namespace %s", j.Type, j.Path), Why: why,
+		Name: strings.TrimSpace(fmt.Sprintf("join %s namespace %s", j.Type, j.Path)), Why: why,
 		Call: launch.Setns, Args: []launch.Arg{launch.Int(fd), launch.Int(j.kind.flag)},
 	}
 }

@@ -89,6 +89,9 @@ func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts, noPivo
 	if err != nil {
 		return nil, err
 	}
+	if uid := os.Geteuid(); uid != 0 {
+		set.Unprivileged(uid, os.Getegid())
+	}
 	if err := checkResctrl(s.Linux.IntelRdt); err != nil {
 		return nil, err
 	}

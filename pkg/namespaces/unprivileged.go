@@ -1,0 +1,99 @@
+package namespaces
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/pkg/launch"
+)
+
+// idMapper is how somebody without privileges gets a new user namespace.
+type idMapper int
+
+const (
+	// byKernel: we may write any map.
+	byKernel idMapper = iota
+	// ownIDs: the maps have nothing but our own ids, which anybody may write if setgroups
+	// is denied before (user_namespaces(7)).
+	ownIDs
+	// subordinate: the maps have ids that only newuidmap(1) and newgidmap(1) may give,
+	// to those whom subuid(5) and subgid(5) name.
+	subordinate
+)
+
+// madeForIt is the path of a user namespace that Open makes: none.
+const madeForIt = ""
+
+// Unprivileged adapts the set to a caller who is not root. With maps of
+// nothing but his own ids the fork goes on writing them. With others, the kernel lets
+// only set-user-id programs write them, from outside, into a process that is there
+// already: Open then makes the user namespace beforehand and the program joins it.
+func (s *Set) Unprivileged(uid, gid int) {
+	if !s.Creates(specs.UserNamespace) {
+		return
+	}
+	if isOwn(s.uids, uid) && isOwn(s.gids, gid) {
+		s.mapper = ownIDs
+		return
+	}
+	s.mapper = subordinate
+	s.New &^= unix.CLONE_NEWUSER
+	k, _ := find(specs.UserNamespace)
+	s.Joins = []Join{{specs.UserNamespace, madeForIt, k}}
+	outside := s.ParentJoins
+	s.ParentJoins = nil
+	for _, j := range outside { // as sort divides them where the user namespace is joined
+		if j.kind.flag == unix.CLONE_NEWPID {
+			s.ParentJoins = append(s.ParentJoins, j)
+		} else {
+			s.Joins = append(s.Joins, j)
+		}
+	}
+}
+
+// isOwn tells whether a map has one id alone, which is id outside.
+func isOwn(m []syscall.SysProcIDMap, id int) bool {
+	return len(m) == 1 && m[0].HostID == id && m[0].Size == 1
+}
+
+// makeUser makes the user namespace of a set that is adapted to subordinate ids.
+func (s *Set) makeUser() (*os.File, error) {
+	var f *os.File
+	err := withChild(syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}, func(child *launch.Process) (err error) {
+		if err := writeMap("newuidmap", child.Pid, s.uids); err != nil {
+			return err
+		}
+		if err := writeMap("newgidmap", child.Pid, s.gids); err != nil {
+			return err
+		}
+		f, err = UserOf(child)
+		return err
+	})
+	return f, err
+}
+
+// writeMap calls newuidmap or newgidmap (package uidmap).
+func writeMap(program string, pid int, m []syscall.SysProcIDMap) error {
+	out, err := exec.Command(program, mapArgs(pid, m)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("map ids with %s: %w: %s", program, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// mapArgs are the arguments of newuidmap(1): the process, and three numbers for each
+// line of the map.
+func mapArgs(pid int, m []syscall.SysProcIDMap) []string {
+	args := []string{strconv.Itoa(pid)}
+	for _, line := range m {
+		args = append(args, strconv.Itoa(line.ContainerID), strconv.Itoa(line.HostID), strconv.Itoa(line.Size))
+	}
+	return args
+}
