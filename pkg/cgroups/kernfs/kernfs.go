@@ -120,25 +120,41 @@ func RemoveTree(dir string) error {
 // below them, each once, in ascending order. A group that does not exist has none.
 func Procs(dirs ...string) ([]int, error) {
 	var pids []int
-	for _, top := range dirs {
-		err := filepath.WalkDir(top, func(dir string, e fs.DirEntry, err error) error {
-			switch {
-			case errors.Is(err, fs.ErrNotExist): // removed while we walk
-				return nil
-			case err != nil:
-				return err
-			case !e.IsDir():
-				return nil
-			}
-			pids, err = appendProcs(pids, filepath.Join(dir, "cgroup.procs"))
-			return err
-		})
-		if err != nil {
+	var err error
+	for _, dir := range dirs {
+		if pids, err = appendTree(pids, dir); err != nil {
 			return nil, err
 		}
 	}
 	slices.Sort(pids)
 	return slices.Compact(pids), nil
+}
+
+// appendTree reads the processes of a group and those below it. The link count of a
+// directory tells whether there are any below, which saves reading it: a group has
+// dozens of files, and most have nothing below.
+func appendTree(pids []int, dir string) ([]int, error) {
+	pids, err := appendProcs(pids, filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil || st.Nlink == 2 {
+		return pids, nil //nolint:nilerr // gone meanwhile
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !Gone(err) {
+		return nil, err
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if pids, err = appendTree(pids, filepath.Join(dir, e.Name())); err != nil {
+			return nil, err
+		}
+	}
+	return pids, nil
 }
 
 // appendProcs reads one cgroup.procs.
