@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,6 +23,7 @@ type field struct {
 	turns int
 	undo  []func()
 
+	rootfs string // tar of busybox; found when needed
 	usable []peer // runtimes
 }
 
@@ -108,13 +110,19 @@ func (f *field) runtimes() []peer {
 		if !installed(other) {
 			continue
 		}
-		if r, ok := f.probe(bundle, f.peer("", other)); ok {
-			f.usable = append(f.usable, r)
-		} else if r, ok := f.probe(bundle, f.peer(" without cgroups", other, "--cgroup-manager=disabled")); other == "crun" && ok {
-			// It needs to raise RLIMIT_MEMLOCK for its device rules, which not every
-			// root may. Without a cgroup it has less to do than the others.
-			f.usable = append(f.usable, r)
+		err := f.probe(bundle, f.peer("", other))
+		if err == nil {
+			f.usable = append(f.usable, f.peer("", other))
+			continue
 		}
+		// crun needs to raise RLIMIT_MEMLOCK for its device rules, which not every
+		// root may. Without a cgroup it has less to do than the others.
+		r := f.peer(" without cgroups", other, "--cgroup-manager=disabled")
+		if other == "crun" && f.probe(bundle, r) == nil {
+			f.usable = append(f.usable, r)
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%s is left out, it cannot run here: %v\n", other, err)
 	}
 	return f.usable
 }
@@ -124,13 +132,13 @@ func (f *field) peer(note string, argv ...string) peer {
 	return peer{name: base + note, state: filepath.Join(f.run, base), argv: argv}
 }
 
-// probe tries a runtime, and says why it is left out.
-func (f *field) probe(bundle string, r peer) (peer, bool) {
+// probe tries a runtime. The error is what it says.
+func (f *field) probe(bundle string, r peer) error {
 	out, err := f.command(r, "run", "--bundle", bundle, "bench-probe").CombinedOutput()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s is left out, it cannot run here: %s\n", r.name, strings.TrimSpace(string(out)))
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
 	}
-	return r, err == nil
+	return nil
 }
 
 // bundle makes a bundle whose command is argv, once per name.
@@ -140,36 +148,41 @@ func (f *field) bundle(name string, argv ...string) string {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		panic(err)
 	}
-	rootfs, err := baseimage.Rootfs(f.ctx, "busybox")
-	if err != nil {
-		panic(err)
+	if f.rootfs == "" {
+		var err error
+		if f.rootfs, err = baseimage.Rootfs(f.ctx, "busybox"); err != nil {
+			panic(err)
+		}
 	}
-	f.must("tar", "-xzf", rootfs, "-C", root)
-	var spec map[string]any
-	if err := json.Unmarshal([]byte(runcSpec(f, dir)), &spec); err != nil {
-		panic(err)
-	}
-	process := spec["process"].(map[string]any)
-	process["terminal"], process["args"] = false, argv
-	spec["ociVersion"] = "1.0.2" // the newest that Debian 12's crun takes
-	data, err := json.Marshal(spec)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600)
-	}
+	f.must("tar", "-xzf", f.rootfs, "-C", root)
+	f.must("sh", "-c", fmt.Sprintf("cd %q && rm -f config.json && %q spec", dir, f.bin+"/box-runtime"))
+	err := editSpec(dir, func(spec map[string]any) {
+		process := spec["process"].(map[string]any)
+		process["terminal"], process["args"] = false, argv
+		spec["ociVersion"] = "1.0.2" // the newest that Debian 12's crun takes
+	})
 	if err != nil {
 		panic(err)
 	}
 	return dir
 }
 
-// runcSpec is the example config that every runtime can print.
-func runcSpec(f *field, dir string) string {
-	f.must("sh", "-c", fmt.Sprintf("cd %q && rm -f config.json && %q spec", dir, f.bin+"/box-runtime"))
-	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+// editSpec changes the config of a bundle.
+func editSpec(bundle string, edit func(spec map[string]any)) error {
+	file := filepath.Join(bundle, "config.json")
+	data, err := os.ReadFile(file)
 	if err != nil {
-		panic(err)
+		return err
 	}
-	return string(data)
+	var spec map[string]any
+	if err := json.Unmarshal(data, &spec); err != nil {
+		return err
+	}
+	edit(spec)
+	if data, err = json.Marshal(spec); err != nil {
+		return err
+	}
+	return os.WriteFile(file, data, 0o600)
 }
 
 func (f *field) runtimeRun() benchCase {

@@ -46,6 +46,7 @@ func main() {
 	turns := flag.Int("n", 20, "turns per case")
 	only := flag.String("run", "", "only cases whose name contains this")
 	bin := flag.String("bin", "bin", "directory of box's binaries")
+	rootfs := flag.String("smallest", "", "only search for the smallest memory limit, with this root file system (for the test VM)")
 	flag.Parse()
 	if os.Getenv(insideVar) == "" {
 		os.Exit(reexec())
@@ -53,7 +54,11 @@ func main() {
 	syscall.CloseOnExec(memoryFile)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := bench(ctx, *bin, *only, *turns); err != nil {
+	work := func() error { return bench(ctx, *bin, *only, *turns) }
+	if *rootfs != "" {
+		work = func() error { return smallestOnly(ctx, *bin, *rootfs) }
+	}
+	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -67,9 +72,9 @@ const insideVar = "BOX_BENCH_INSIDE"
 const memoryFile = 3
 
 // reexec runs this program again in a mount namespace of its own, with a
-// cgroup2 mount on /sys/fs/cgroup.
+// cgroup2 mount on /sys/fs/cgroup, if it has none there.
 func reexec() int {
-	script := `mount -t cgroup2 none /sys/fs/cgroup && exec "$@"`
+	script := `[ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ] || mount -t cgroup2 none /sys/fs/cgroup && exec "$@"`
 	args := append([]string{"-c", script, "bench"}, os.Args...)
 	cmd := exec.Command("sh", args...)
 	cmd.Args[4] = "/proc/self/exe"
@@ -124,6 +129,11 @@ func bench(ctx context.Context, bin, only string, turns int) error {
 	if err != nil {
 		return err
 	}
+	smallest, err := f.smallestFigures(only)
+	if err != nil {
+		return err
+	}
+	all = append(all, smallest...)
 	fmt.Println()
 	printFigures(out, all)
 	return out.Flush()

@@ -22,7 +22,7 @@ const (
 )
 
 // figure is one measured value that is not the time of a turn.
-type figure struct{ what, program, value string }
+type figure struct{ What, Program, Value string }
 
 // figures measures every runtime alone, in turn.
 func (f *field) figures(only string) ([]figure, error) {
@@ -54,19 +54,19 @@ func (f *field) figures(only string) ([]figure, error) {
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b figure) int { return strings.Compare(a.what, b.what) })
+	slices.SortStableFunc(all, func(a, b figure) int { return strings.Compare(a.What, b.What) })
 	return all, nil
 }
 
 func printFigures(out *tabwriter.Writer, all []figure) {
 	last := ""
 	for _, g := range all {
-		what := g.what
+		what := g.What
 		if what == last {
 			what = ""
 		}
-		last = g.what
-		fmt.Fprintf(out, "%s\t%s\t%s\t\n", what, g.program, g.value)
+		last = g.What
+		fmt.Fprintf(out, "%s\t%s\t%s\t\n", what, g.Program, g.Value)
 	}
 }
 
