@@ -25,12 +25,21 @@ type Facts struct {
 	Mounts []MountFacts
 	// Cgroup2 is where the host's cgroup2 hierarchy is mounted.
 	Cgroup2 string
+	// Hierarchies are the host's hierarchies of cgroup v1, with the container's group
+	// in each; none on a host that has v2 alone.
+	Hierarchies []Hierarchy
 	// Kcore says that the kernel has /proc/kcore.
 	Kcore bool
 	// NoPivot asks to do without pivot_root (--no-pivot). Full are the host's mount
 	// points then at which the whole of a procfs or sysfs is mounted.
 	NoPivot bool
 	Full    []string
+}
+
+// Hierarchy is one of cgroup v1.
+type Hierarchy struct {
+	Name string // as in /proc/PID/cgroup: "cpu,cpuacct", "name=systemd"
+	Dir  string // the container's group on the host
 }
 
 // MountFacts tell of one mount.

@@ -21,6 +21,9 @@ func (r *Rootfs) AddMounts(p *launch.Plan) {
 		r.addMount(p, &r.mounts[i])
 		r.mounts[i].end = p.Len()
 	}
+	for _, l := range r.links {
+		r.addLink(p, r.mounts[l.within-1].fd, l.path, l.target)
+	}
 	r.addDevices(p)
 }
 
@@ -118,6 +121,11 @@ func (r *Rootfs) addMount(p *launch.Plan, m *mount) {
 		fd = r.addBind(p, m)
 	} else {
 		fd = r.addFilesystem(p, m)
+	}
+	m.fd = fd
+	if m.within > 0 {
+		p.Add(attach(fd, r.addWithin(p, m), m.name(), "by descriptors, in a file system that is ours alone so far"))
+		return
 	}
 	dst := r.addTarget(p, m.target(), m.targetName(), m.targetWhy())
 	if !m.overProc() {

@@ -132,6 +132,26 @@ func TestGoldenShared(t *testing.T) {
 	golden(t, "shared", s, facts(s))
 }
 
+// TestGoldenHierarchies: cgroup v1 with a cgroup namespace, and without.
+func TestGoldenHierarchies(t *testing.T) {
+	for name, kinds := range map[string][]specs.LinuxNamespaceType{
+		"hierarchies":      {specs.MountNamespace, specs.CgroupNamespace},
+		"hierarchies-host": {specs.MountNamespace},
+	} {
+		s := &specs.Spec{Root: &specs.Root{Path: "rootfs"}, Linux: &specs.Linux{}}
+		for _, k := range kinds {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: k})
+		}
+		s.Mounts = []specs.Mount{
+			{Destination: "/dev", Type: "tmpfs"},
+			{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid"}},
+		}
+		f := facts(s)
+		f.Hierarchies = []Hierarchy{{"cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct/c1"}, {"name=systemd", "/sys/fs/cgroup/systemd/c1"}}
+		golden(t, name, s, f)
+	}
+}
+
 // TestGoldenErrands: what the program asks its parent for.
 func TestGoldenErrands(t *testing.T) {
 	ids := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}

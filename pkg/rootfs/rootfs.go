@@ -29,6 +29,7 @@ type Rootfs struct {
 	shared      bool // others live in the mount namespace: the runtime, or another container
 	cgroupns    bool // the container's own cgroup is the root of what it sees
 	errands     []Errand
+	links       []link     // made when the mounts are
 	helper      launch.Int // descriptor of the socket to the parent
 
 	root    launch.Slot
@@ -49,8 +50,10 @@ type mount struct {
 	create string // what to make if dest is missing, symlinks resolved; empty: nothing
 	exist  string // prefix of create that is surely there
 	mark   string // how it asks its parent for help; empty if it never does
+	within int    // 1 + the index of a new tmpfs among the mounts that this one lies in; 0 for none
 
-	first, end int // its steps in the plan
+	fd         launch.Slot // of the mount, once it is made
+	first, end int         // its steps in the plan
 }
 
 // kernel is a mounted procfs or sysfs.
@@ -127,6 +130,10 @@ func (r *Rootfs) readMounts(list []specs.Mount) error {
 		if err != nil {
 			return errdefs.Wrap(errdefs.ErrInvalid, &MountError{i, m.Destination, err})
 		}
+		if mount.kind == "cgroup" && len(r.facts.Hierarchies) > 0 {
+			r.addHierarchies(mount)
+			continue
+		}
 		r.mounts = append(r.mounts, mount)
 	}
 	r.readErrands()
@@ -200,28 +207,6 @@ func (m *mount) inheritMode(f MountFacts) {
 	if m.kind == "tmpfs" && !m.remount && f.Mode != 0 && !slices.ContainsFunc(m.data, says) {
 		m.data = append(m.data, "mode="+strconv.FormatUint(uint64(f.Mode&0o7777), 8))
 	}
-}
-
-// cgroupMount turns both of the names that specs use into what serves: the v2
-// hierarchy with the container's cgroup as its root or, without a cgroup namespace,
-// the host's own. That one is read-only when the ids are the host's no longer
-// (CVE-2023-25809).
-func (r *Rootfs) cgroupMount(m *mount) error {
-	if m.kind != "cgroup" && m.kind != "cgroup2" {
-		return nil
-	}
-	if r.cgroupns {
-		m.kind = "cgroup2"
-		return nil
-	}
-	if r.facts.Cgroup2 == "" {
-		return errdefs.New(errdefs.ErrUnsupported, "the host has no cgroup2 hierarchy mounted")
-	}
-	m.bind, m.kind, m.source, m.data = true, "", r.facts.Cgroup2, nil
-	if r.foreign {
-		change(&m.set, &m.clear, unix.MOUNT_ATTR_RDONLY, 0)
-	}
-	return nil
 }
 
 // plannedTarget decides what may have to be made: what was missing when we looked,

@@ -295,7 +295,6 @@ func TestUnsupportedIsRefusedByName(t *testing.T) {
 	b := newBench(t, "true")
 	b.save()
 	for want, args := range map[string][]string{
-		"--no-pivot":            {"create", "--no-pivot", b.id},
 		"checkpoint: not":       {"checkpoint", b.id},
 		"flag provided but not": {"create", "--nope", b.id},
 	} {

@@ -183,3 +183,23 @@ func TestNoPivot(t *testing.T) {
 		t.Errorf("run gave %d, %q, %s", r.code, r.out, r.err)
 	}
 }
+
+// TestHierarchies: on a host with cgroup v1, a mount of type cgroup shows its
+// hierarchies with the container's own group, read-only if the mount is.
+func TestHierarchies(t *testing.T) {
+	if _, err := os.Stat("/sys/fs/cgroup/pids/tasks"); err != nil {
+		t.Skip("needs a host with cgroup v1: ", err)
+	}
+	for _, own := range []bool{true, false} {
+		t.Run(fmt.Sprintf("own-%t", own), func(t *testing.T) {
+			b := newBench(t, "sh", "-c", "cat /sys/fs/cgroup/pids/cgroup.procs; echo $$; busybox mkdir /sys/fs/cgroup/pids/x /sys/fs/cgroup/x")
+			if !own {
+				b.spec.Linux.Namespaces = slices.DeleteFunc(b.spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.CgroupNamespace })
+			}
+			r := b.run()
+			if r.out != "1\n2\n1\n" && r.out != "1\n1\n" || strings.Count(r.err, "Read-only file system") != 2 {
+				t.Errorf("run gave %q, %s", r.out, r.err)
+			}
+		})
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/cgroups"
 	"box/pkg/launch"
 	"box/pkg/namespaces"
 	"box/pkg/resctrl"
@@ -32,7 +33,7 @@ func (c *creation) assemble() error {
 
 // blueprint gathers what the plan depends on, and opens what the program is given.
 func (c *creation) blueprint() (*blueprint, error) {
-	bp, err := newBlueprint(c.rt, c.ID, c.Bundle, c.spec, &c.facts, c.opts.NoPivot)
+	bp, err := newBlueprint(c.rt, c.ID, c.Bundle, c.spec, &c.facts, c.group, c.opts.NoPivot)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func (c *creation) dress(p *process) {
 
 // newBlueprint is the part of a blueprint that needs nothing but the bundle and a
 // look at the host.
-func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts, noPivot bool) (*blueprint, error) {
+func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts, group *cgroups.Cgroup, noPivot bool) (*blueprint, error) {
 	set, err := namespaces.From(s.Linux)
 	if err != nil {
 		return nil, err
@@ -99,6 +100,9 @@ func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts, noPivo
 	look, err := rootfs.Look(bundle, s)
 	if err != nil {
 		return nil, err
+	}
+	for _, place := range group.Legacy() {
+		look.Hierarchies = append(look.Hierarchies, rootfs.Hierarchy{Name: place.Hierarchy, Dir: place.Dir})
 	}
 	if noPivot {
 		if err := look.LookNoPivot(); err != nil {
@@ -197,7 +201,11 @@ func Plan(bundle string) (*launch.Plan, error) {
 		return nil, err
 	}
 	f := gatherFacts()
-	bp, err := newBlueprint(&Runtime{}, "ID", bundle, s, &f, false)
+	group, err := cgroups.Resolve(s.Linux.CgroupsPath, "ID", cgroups.Options{})
+	if err != nil {
+		return nil, err
+	}
+	bp, err := newBlueprint(&Runtime{}, "ID", bundle, s, &f, group, false)
 	if err != nil {
 		return nil, err
 	}

@@ -163,6 +163,24 @@ func (g *Group) Dirs() []string {
 	return dirs
 }
 
+// Place is the group in one hierarchy.
+type Place struct {
+	Hierarchy string // its name as in /proc/PID/cgroup: "cpu,cpuacct", "name=systemd"
+	Dir       string // the group's directory
+}
+
+// Places are the group in every hierarchy, in the kernel's order; none for a nil group.
+func (g *Group) Places() []Place {
+	if g == nil {
+		return nil
+	}
+	places := make([]Place, len(g.members))
+	for i, m := range g.members {
+		places[i] = Place{m.name, m.dir()}
+	}
+	return places
+}
+
 // Create makes the group in every hierarchy. One that exists already may be used
 // if it is empty and not frozen. The texts are runc's, which callers look for.
 func (g *Group) Create() error {
