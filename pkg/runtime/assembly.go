@@ -196,6 +196,10 @@ func (b *assembly) probe(p *process) {
 	name := p.spec.Args[0]
 	b.command = b.plan.Slot("command")
 	b.found = b.plan.Label()
+	if p.enter && (strings.HasPrefix(name, "/proc/") || strings.HasPrefix(name, "/dev/")) {
+		b.choose(name) // for itself, which it is not yet, /proc/self leads elsewhere or nowhere
+		return
+	}
 	if strings.Contains(name, "/") {
 		b.probePath(name)
 		b.plan.Place(b.found)
@@ -236,6 +240,11 @@ func (b *assembly) probePath(path string) {
 	for _, s := range regularFile(path, buf, mode) {
 		b.say(s, words)
 	}
+	b.choose(path)
+}
+
+// choose takes a path for the command as it is.
+func (b *assembly) choose(path string) {
 	b.add(launch.Step{
 		Name: "choose " + path, Call: launch.Set, Args: []launch.Arg{launch.Text(path)}, Into: b.command,
 		Why: "this is what will be executed",

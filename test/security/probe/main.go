@@ -11,18 +11,23 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // verbs are the probe's commands by their first word.
 var verbs = map[string]func(args []string) (any, error){
 	"true":    func([]string) (any, error) { return nil, nil },
-	"wait":    func([]string) (any, error) { time.Sleep(time.Hour); return nil, nil },
+	"wait":    func([]string) (any, error) { return nil, unix.Pause() },
 	"peek":    peek,
 	"race":    race,
 	"covered": covered,
 	"watch":   watch,
 	"spoil":   spoil,
+	"self":    self,
+	"devices": devices,
+	"sockets": sockets,
+	"reexec":  reexec,
 }
 
 func main() {
