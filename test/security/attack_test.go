@@ -243,3 +243,47 @@ func TestHugeStrings(t *testing.T) {
 		}
 	}
 }
+
+// TestMasksOfTheDefault: CVE-2020-8694 and its kin. Of what box masks nothing can be
+// read, of what it makes read-only nothing written, by a root who may do everything else
+// with files. The list must have every path that has ever been found missing.
+func TestMasksOfTheDefault(t *testing.T) {
+	profile, err := gen.Spec(gen.Options{Args: []string{"x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	masked, readonly := profile.Linux.MaskedPaths, profile.Linux.ReadonlyPaths
+	for _, must := range []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+		"/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+	} {
+		if !slices.Contains(masked, must) {
+			t.Errorf("%s is not masked", must)
+		}
+	}
+	for _, must := range []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"} {
+		if !slices.Contains(readonly, must) {
+			t.Errorf("%s is not read-only", must)
+		}
+	}
+	writes := []string{"/proc/sys/kernel/core_pattern", "/proc/sys/kernel/shmmax", "/sys/kernel/uevent_helper", "/sys/fs/cgroup", "/sys/fs/cgroup/release_agent"}
+	b := newBox(t, append(append(append([]string{"reach"}, masked...), readonly...), writes...)...)
+	b.allow("CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_SYS_RAWIO", "CAP_SYSLOG", "CAP_FOWNER")
+	b.spec.Linux.MaskedPaths, b.spec.Linux.ReadonlyPaths = masked, readonly
+	found := report[map[string]struct {
+		Exists       bool
+		Bytes, Names int
+		Write        bool
+	}](b)
+	for path, f := range found {
+		if slices.Contains(masked, path) && (f.Bytes > 0 || f.Names > 0) {
+			t.Errorf("%s can be read: %+v", path, f)
+		}
+		if !slices.Contains(masked, path) && f.Write {
+			t.Errorf("%s can be written", path)
+		}
+	}
+	if !found["/proc/sys"].Exists || found["/proc/sys"].Names == 0 {
+		t.Error("there is no /proc/sys: the test shows nothing")
+	}
+}

@@ -116,3 +116,34 @@ func sockets([]string) (any, error) {
 func reexec([]string) (any, error) {
 	return nil, syscall.Exec("/proc/self/exe", []string{"probe", "true"}, nil)
 }
+
+// Reached is what can be done with one path.
+type Reached struct {
+	Exists bool
+	Bytes  int  // that could be read of a file
+	Names  int  // in a directory
+	Write  bool // it can be opened for writing, or a file be made in it
+}
+
+// reach tries to read and to write each path.
+func reach(paths []string) (any, error) {
+	all := map[string]Reached{}
+	for _, path := range paths {
+		var r Reached
+		var st unix.Stat_t
+		r.Exists = unix.Lstat(path, &st) == nil
+		if names, err := os.ReadDir(path); err == nil {
+			r.Names = len(names)
+			path += "/probe"
+		} else if fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
+			r.Bytes, _ = unix.Read(fd, make([]byte, 4096))
+			unix.Close(fd)
+		}
+		if fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_NONBLOCK, 0o600); err == nil {
+			r.Write = true
+			unix.Close(fd)
+		}
+		all[strings.TrimSuffix(path, "/probe")] = r
+	}
+	return all, nil
+}

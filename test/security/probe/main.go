@@ -28,6 +28,7 @@ var verbs = map[string]func(args []string) (any, error){
 	"devices": devices,
 	"sockets": sockets,
 	"reexec":  reexec,
+	"reach":   reach,
 }
 
 func main() {
