@@ -70,7 +70,9 @@ func TestRootIsOnlyReachedInside(t *testing.T) {
 		"pkg/rootfs/masks.go launch.Openat": "the host's /dev/null, not followed and verified",
 		"pkg/rootfs/pivot.go launch.Openat": "the old root, /",
 		"pkg/rootfs/pivot.go launch.Chdir":  "the new root, /",
+		"pkg/rootfs/pivot.go launch.Chroot": "the working directory, which is the new root",
 		"pkg/rootfs/facts.go unix.Open":     "the root directory itself",
+		"pkg/rootfs/facts.go os.ReadFile":   "our own mountinfo",
 		"pkg/terminal/socket.go os.Remove":  "the caller's console socket",
 	}
 	seen := map[string]bool{}

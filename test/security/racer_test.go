@@ -40,7 +40,7 @@ var wayOut = strings.Repeat("../", 20) + "usr/share"
 
 // starts is how many containers are started in each race, watchEach how many of them in
 // one watch.
-const starts, watchEach = 50, 25
+const starts, watchEach = 40, 20
 
 // TestMountPointRace: containers have mounts below a name in a volume that another
 // container, who shares it, exchanges with a symlink all the time: CVE-2021-30465,
@@ -109,8 +109,9 @@ func TestRootRace(t *testing.T) {
 	for _, name := range []string{"proc", "sys", "dev", "etc"} {
 		t.Run(name, func(t *testing.T) {
 			b := newBox(t, "covered")
-			for _, link := range []string{wayOut, "/decoy"} {
-				b.race(t, name, link)
+			b.race(t, name, wayOut)
+			if name == "proc" {
+				b.race(t, name, "/decoy")
 			}
 		})
 	}
