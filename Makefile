@@ -22,7 +22,7 @@ BUILDFLAGS = -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFL
 PROGRAMS = box box-runtime box-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help build install uninstall demo test unit e2e lint runc-suite bench mirror images clean check-go check-root
+.PHONY: help build install uninstall demo test unit e2e lint runc-suite fuzz bench mirror images clean check-go check-root
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ lint: check-go ## gofumpt, go vet, staticcheck, shellcheck
 runc-suite: check-root build ## run runc's own integration tests and compare (FILES="kill exec", FLAGS="-v -view v2")
 	@sh scripts/test-deps.sh runc-suite
 	@$(GO) run ./test/runc $(FLAGS) $(FILES)
+
+fuzz: check-go ## run every fuzz target in turn (TIME=1m each)
+	@GO='$(GO)' sh scripts/fuzz.sh $(or $(TIME),1m) $(PATTERN)
 
 bench: check-root build ## compare with runc, crun and podman where they are installed
 	@$(GO) run ./test/bench
