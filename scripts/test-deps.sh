@@ -12,7 +12,7 @@ set -eu
 packages="busybox-static mmdebstrap ca-certificates curl jq iproute2 nftables iptables procps
 skopeo docker-registry apache2-utils podman containernetworking-plugins containerd docker.io runc crun
 shellcheck apparmor
-qemu-system-x86 qemu-system-common e2fsprogs kmod uidmap systemd dbus dbus-user-session libpam-systemd"
+qemu-system-x86 qemu-system-common e2fsprogs kmod uidmap systemd dbus dbus-user-session libpam-systemd checkpolicy"
 
 # What runc's own integration tests call, and what building runc takes.
 if [ "${1:-}" = runc-suite ]; then

@@ -14,6 +14,7 @@
 package label
 
 import (
+	"errors"
 	"os"
 	"strings"
 
@@ -64,24 +65,37 @@ const maxLabel = 4096
 
 // Check checks a wish against the host, in runc's words.
 func (w Wish) Check(h Host) error {
-	for _, f := range []struct{ path, value string }{
-		{"process.apparmorProfile", w.AppArmor}, {"process.selinuxLabel", w.SELinux},
-	} {
-		if strings.ContainsAny(f.value, "\x00\n") || len(f.value) >= maxLabel-len(execPrefix) {
-			return errdefs.New(errdefs.ErrInvalid, "%s: %q is no label", f.path, f.value)
-		}
+	if err := errors.Join(checkText("process.apparmorProfile", w.AppArmor), checkText("process.selinuxLabel", w.SELinux)); err != nil {
+		return err
 	}
 	if w.AppArmor != "" && w.AppArmor != Unconfined && !h.AppArmor {
 		return errdefs.New(errdefs.ErrUnsupported, "process.apparmorProfile: apparmor: config provided but apparmor not supported")
 	}
 	if w.SELinux != "" {
-		return CheckSELinux("process.selinuxLabel", h)
+		return checkSELinux("process.selinuxLabel", h)
 	}
 	return nil
 }
 
-// CheckSELinux refuses a label of the field at path where there is no SELinux.
-func CheckSELinux(path string, h Host) error {
+// checkText refuses what no module can take for one label.
+func checkText(path, label string) error {
+	if strings.ContainsAny(label, "\x00\n") || len(label) >= maxLabel-len(execPrefix) {
+		return errdefs.New(errdefs.ErrInvalid, "%s: %q is no label", path, label)
+	}
+	return nil
+}
+
+// CheckMount checks linux.mountLabel, the label of the files in new file systems, which
+// is given as an option of their mounts.
+func CheckMount(label string, h Host) error {
+	if label == "" {
+		return nil
+	}
+	return errors.Join(checkText("linux.mountLabel", label), checkSELinux("linux.mountLabel", h))
+}
+
+// checkSELinux refuses a label of the field at path where there is no SELinux.
+func checkSELinux(path string, h Host) error {
 	if h.SELinux {
 		return nil
 	}

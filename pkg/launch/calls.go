@@ -107,6 +107,7 @@ const (
 	RtSigaction
 	Ppoll
 	Setxattr
+	Fsetxattr
 )
 
 // callInfo is what compiling and printing need to know of a call.
@@ -206,6 +207,7 @@ var calls = [...]callInfo{
 	RtSigprocmask:    {"rt_sigprocmask", 14, 135, []argKind{argInt, argPtr, argPtr, argInt}},
 	RtSigaction:      {"rt_sigaction", 13, 134, []argKind{argInt, argPtr, argPtr, argInt}},
 	Ppoll:            {"ppoll", 271, 73, []argKind{argPtr, argInt, argPtr, argPtr, argInt}},
+	Fsetxattr:        {"fsetxattr", 190, 7, []argKind{argFd, argPtr, argPtr, argInt, argInt}},
 	Setxattr:         {"setxattr", 188, 5, []argKind{argPtr, argPtr, argPtr, argInt, argInt}},
 }
 

@@ -86,6 +86,14 @@ func (r *Rootfs) addEmptyDir(p *launch.Plan, into launch.Slot) {
 			Name: name, Why: "one instance serves all masked directories", Call: launch.Fsopen, Into: fs,
 			Args: []launch.Arg{launch.Text("tmpfs"), launch.Int(unix.FSOPEN_CLOEXEC)},
 		},
+	)
+	if r.label != "" {
+		p.Add(launch.Step{
+			Name: name, Why: "the configuration's label of mounts", Call: launch.Fsconfig,
+			Args: []launch.Arg{fs, launch.Int(fsconfigSetString), launch.Text("context"), launch.Text(r.label), launch.Int(0)},
+		})
+	}
+	p.Add(
 		launch.Step{
 			Name: name, Why: "the instance itself is read-only, not just its mounts", Call: launch.Fsconfig,
 			Args: []launch.Arg{fs, launch.Int(fsconfigSetFlag), launch.Text("ro"), launch.Nil, launch.Int(0)},

@@ -302,6 +302,7 @@ func (r *Rootfs) addFilesystem(p *launch.Plan, m *mount) launch.Slot {
 	if m.propagation != 0 {
 		p.Add(setattr(fd, false, unix.MountAttr{Propagation: m.propagation}, m.name()+": set propagation", "the configuration asks for it"))
 	}
+	m.addFileLabel(p, fd)
 	return fd
 }
 

@@ -18,6 +18,7 @@ const inRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 
 // Rootfs is the checked wish for a file system, to be written as steps.
 type Rootfs struct {
+	label       string // of files, for SELinux; empty for none
 	facts       Facts
 	readonly    bool
 	propagation options
@@ -49,6 +50,7 @@ type mount struct {
 	ids    *IDMap // whose owners the mount shows; nil for the source's own
 	create string // what to make if dest is missing, symlinks resolved; empty: nothing
 	exist  string // prefix of create that is surely there
+	label  string // of the root directory, for SELinux; empty for none of its own
 	mark   string // how it asks its parent for help; empty if it never does
 	within int    // 1 + the index of a new tmpfs among the mounts that this one lies in; 0 for none
 
@@ -92,6 +94,7 @@ func New(s *specs.Spec, ns Namespaces, f Facts) (*Rootfs, error) {
 	if s.Linux == nil {
 		return r, r.readDevices(nil)
 	}
+	r.addLabel(s.Linux.MountLabel)
 	r.masked, r.readonlies = distinct(s.Linux.MaskedPaths), distinct(s.Linux.ReadonlyPaths)
 	if ns.Shares(specs.MountNamespace) && len(r.masked)+len(r.readonlies) > 0 {
 		return nil, errdefs.New(errdefs.ErrInvalid, "read linux.maskedPaths and linux.readonlyPaths: unable to restrict sys entries without a private MNT namespace")

@@ -13,9 +13,10 @@ import (
 
 // The marks of a program, in order: what Process.Report returns as it gets there.
 const (
-	markBorn  = "report the final process" // the program will not change its number any more
-	markHooks = "reach the hooks"          // everything is mounted, pivot_root has not happened
-	markReady = "report ready"             // nothing but the wait for start and execve is left
+	markBorn    = "report the final process"                // the program will not change its number any more
+	markHooks   = "reach the hooks"                         // everything is mounted, pivot_root has not happened
+	markReady   = "report ready"                            // nothing but the wait for start and execve is left
+	markEntered = "report the entry into the pid namespace" // of a process that joins; only where the parent waits for it
 )
 
 // word is the message on every pipe and fifo between us and a program: one byte,

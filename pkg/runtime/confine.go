@@ -12,9 +12,9 @@ import (
 // a session keyring of its own.
 
 // lookFor adds to the facts what a wish for confinement depends on; without one, the
-// look is saved.
-func (f *facts) lookFor(p *specs.Process) {
-	if (label.Wish{AppArmor: p.ApparmorProfile, SELinux: p.SelinuxLabel}) != (label.Wish{}) {
+// look is saved. mounts is the label of mounts.
+func (f *facts) lookFor(p *specs.Process, mounts string) {
+	if p.ApparmorProfile+p.SelinuxLabel+mounts != "" {
 		f.modules = label.Look()
 	}
 }

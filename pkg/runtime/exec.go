@@ -232,7 +232,7 @@ func (j *joining) assemble(r *Runtime) error {
 	if j.tty, err = openConsole(j.spec, j.opts.ConsoleSocket, !j.opts.Detach, j.fds); err != nil {
 		return err
 	}
-	j.facts.lookFor(j.spec)
+	j.facts.lookFor(j.spec, "")
 	p, err := newProcess(r, j.spec, &j.facts, j.ID, j.Join&unix.CLONE_NEWUSER != 0)
 	if err != nil {
 		return err
@@ -351,6 +351,11 @@ func (j *joining) release() error {
 			return j.built.explain(err)
 		}
 	}
+	if wanted.Scheduler != j.spec.Scheduler {
+		if err := j.schedule(); err != nil {
+			return err
+		}
+	}
 	switch mark, err := j.proc.Report(); {
 	case errors.Is(err, io.EOF): // executed, or killed: its exit code will tell
 	case err != nil:
@@ -364,6 +369,21 @@ func (j *joining) release() error {
 		}
 	}
 	return writePidFile(j.opts.PidFile, j.proc.Pid)
+}
+
+// schedule gives the process that has entered the pid namespace its scheduler: its
+// predecessor could not have handed a deadline on.
+func (j *joining) schedule() error {
+	switch mark, err := j.proc.Report(); {
+	case err != nil:
+		return j.built.explain(err)
+	case mark != markEntered:
+		return fmt.Errorf("launch program in container %s: reached %q before %q", j.ID, mark, markEntered)
+	}
+	if err := sched.Scheduler(j.proc.Pid, j.spec.Scheduler, j.pinned); err != nil {
+		return err
+	}
+	return permitted(j.permit)
 }
 
 // introduce brings the listener of the process's own filter to the agent.

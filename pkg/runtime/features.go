@@ -41,7 +41,7 @@ func Features(version string) *features.Features {
 		},
 		// What an image must not decide: properties of the systemd unit.
 		PotentiallyUnsafeConfigAnnotations: []string{"org.systemd.property."},
-		Annotations: map[string]string{"box.runtime.version": version, "box.runtime.arch": goruntime.GOARCH},
+		Annotations:                        map[string]string{"box.runtime.version": version, "box.runtime.arch": goruntime.GOARCH},
 	}
 }
 

@@ -149,7 +149,7 @@ func (c *container) commandRunner(r *Runtime) runner {
 		}
 		f := gatherFacts()
 		f.streams, f.nulls = nil, nil // our stdio is not the hook's
-		f.lookFor(config.Process)
+		f.lookFor(config.Process, "")
 		p, err := newProcess(r, config.Process, &f, c.ID, c.Join&unix.CLONE_NEWUSER != 0)
 		if err != nil {
 			return nil, err

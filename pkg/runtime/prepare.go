@@ -13,6 +13,7 @@ import (
 
 	"box/internal/errdefs"
 	"box/pkg/cgroups"
+	"box/pkg/label"
 	"box/pkg/launch"
 	"box/pkg/namespaces"
 	"box/pkg/resctrl"
@@ -96,7 +97,10 @@ func newBlueprint(r *Runtime, id, bundle string, s *specs.Spec, f *facts, group 
 	if err := checkResctrl(s.Linux.IntelRdt); err != nil {
 		return nil, err
 	}
-	f.lookFor(s.Process)
+	f.lookFor(s.Process, s.Linux.MountLabel)
+	if err := label.CheckMount(s.Linux.MountLabel, f.modules); err != nil {
+		return nil, err
+	}
 	look, err := rootfs.Look(bundle, s)
 	if err != nil {
 		return nil, err

@@ -169,12 +169,16 @@ func (b *assembly) enterPid(p *process) {
 	b.limit(p, limitProcesses, "limit processes", "not earlier: for a moment we were two")
 	if p.spec.Terminal {
 		terminal.AddControl(b.plan)
-		return
+	} else {
+		b.add(launch.Step{
+			Name: "create a session", Call: launch.Setsid,
+			Why: "the one that was made ends with the process that made it",
+		})
 	}
-	b.add(launch.Step{
-		Name: "create a session", Call: launch.Setsid,
-		Why: "the one that was made ends with the process that made it",
-	})
+	if p.spec.Scheduler != nil {
+		b.plan.Mark(markEntered, "now the parent can give the scheduler its word about the process that stays")
+		b.plan.Await(launch.Int(p.permit), "wait for the scheduler to be told", "a fork may undo what was said before, or be forbidden by it")
+	}
 }
 
 // closeDescriptors closes what was opened on the way, and leaves the channels to the

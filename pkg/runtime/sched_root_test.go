@@ -74,6 +74,13 @@ func TestScheduling(t *testing.T) {
 	if got := scheduling(t, b.joinBackground(other)); got != "policy 0 nice 9 io 3/0" {
 		t.Errorf("a process that joins with its own has %s", got)
 	}
+	// A deadline does not survive a fork, and forbids one.
+	for _, flags := range [][]specs.LinuxSchedulerFlag{nil, {specs.SchedFlagResetOnFork}} {
+		other.Scheduler = &specs.Scheduler{Policy: specs.SchedDeadline, Flags: flags, Runtime: 42000, Deadline: 1000000, Period: 1000000}
+		if got := scheduling(t, b.joinBackground(other)); !strings.HasPrefix(got, "policy 6 ") {
+			t.Errorf("a process that joins with a deadline and %v has %s", flags, got)
+		}
+	}
 }
 
 func TestSchedulerThatCannotBe(t *testing.T) {

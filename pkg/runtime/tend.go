@@ -32,9 +32,11 @@ const (
 const limitProcesses = "RLIMIT_NPROC"
 
 // withSuccessor returns the process with room for one more in its limit of processes,
-// which the program takes back as soon as it is alone.
+// which the program takes back as soon as it is alone; its scheduler is for the successor
+// (schedule).
 func withSuccessor(p *specs.Process) *specs.Process {
 	wider := *p
+	wider.Scheduler = nil
 	wider.Rlimits = slices.Clone(p.Rlimits)
 	for i := range wider.Rlimits {
 		if l := &wider.Rlimits[i]; l.Type == limitProcesses && l.Hard != unix.RLIM_INFINITY {

@@ -29,7 +29,6 @@ var refused = []struct {
 	{"linux.resources.memory.kernel", noLimit, func(s *specs.Spec) bool { return positive(memoryOf(s).Kernel) }},
 	{"linux.resources.memory.kernelTCP", noLimit, func(s *specs.Spec) bool { return positive(memoryOf(s).KernelTCP) }},
 	{"linux.resources.memory.useHierarchy", "not supported: control groups are always hierarchical", func(s *specs.Spec) bool { return memoryOf(s).UseHierarchy != nil && !*memoryOf(s).UseHierarchy }},
-	{"linux.mountLabel", notYet, func(s *specs.Spec) bool { return linuxOf(s).MountLabel != "" }},
 	{"solaris", otherOS, func(s *specs.Spec) bool { return s.Solaris != nil }},
 	{"windows", otherOS, func(s *specs.Spec) bool { return s.Windows != nil }},
 	{"vm", otherOS, func(s *specs.Spec) bool { return s.VM != nil }},
