@@ -106,9 +106,6 @@ func parseOptions(words []string) (options, error) {
 			return options{}, err
 		}
 	}
-	if o.bind && len(o.data) > 0 {
-		return options{}, errdefs.New(errdefs.ErrInvalid, "option %q means nothing for a bind mount", o.data[0])
-	}
 	return o, nil
 }
 

@@ -219,6 +219,21 @@ func TestImpliedAttributes(t *testing.T) {
 	}
 }
 
+// TestNotes: engines write options of a file system for bind mounts too, and the kernel
+// has always ignored them there.
+func TestNotes(t *testing.T) {
+	s := &specs.Spec{Root: &specs.Root{Path: "rootfs"}, Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}}}}
+	s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", Options: []string{"ro", "size=1", "sync"}}}
+	set, err := namespaces.From(s.Linux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(s, set, facts(s))
+	if err != nil || len(r.Notes()) != 1 || !strings.HasSuffix(r.Notes()[0], "/x that mean nothing for a bind mount: size=1 sync") {
+		t.Errorf("notes %q, %v", r.Notes(), err)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	ns := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
 	for _, c := range []struct {
@@ -229,9 +244,6 @@ func TestNewRefuses(t *testing.T) {
 		{"masks of the host", func(s *specs.Spec) { s.Linux.Namespaces, s.Linux.MaskedPaths = nil, []string{"/proc/kcore"} }, errdefs.ErrInvalid},
 		{"mount on root", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/..", Type: "tmpfs"}} }, errdefs.ErrInvalid},
 		{"no type", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "/x"}} }, errdefs.ErrInvalid},
-		{"data on bind", func(s *specs.Spec) {
-			s.Mounts = []specs.Mount{{Destination: "/x", Type: "bind", Options: []string{"size=1"}}}
-		}, errdefs.ErrInvalid},
 		{"tmpcopyup", func(s *specs.Spec) {
 			s.Mounts = []specs.Mount{{Destination: "/x", Type: "proc", Options: []string{"tmpcopyup"}}}
 		}, errdefs.ErrInvalid},

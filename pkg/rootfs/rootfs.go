@@ -30,6 +30,7 @@ type Rootfs struct {
 	shared      bool // others live in the mount namespace: the runtime, or another container
 	cgroupns    bool // the container's own cgroup is the root of what it sees
 	errands     []Errand
+	notes       []string   // what a user should know, and nothing fails for
 	links       []link     // made when the mounts are
 	helper      launch.Int // descriptor of the socket to the parent
 
@@ -105,6 +106,10 @@ func New(s *specs.Spec, ns Namespaces, f Facts) (*Rootfs, error) {
 	return r, r.readDevices(s.Linux.Devices)
 }
 
+// Notes are warnings about the configuration: other runtimes carry it out in the same
+// way, and it may not be what its author thinks.
+func (r *Rootfs) Notes() []string { return r.notes }
+
 // distinct makes the spec's paths absolute and free of dots, each of them once.
 func distinct(paths []string) []string {
 	out := make([]string, 0, len(paths))
@@ -171,7 +176,7 @@ func (r *Rootfs) readMount(m specs.Mount, f MountFacts) (mount, error) {
 	if isBind(m) {
 		out.bind, out.kind, out.source = true, "", f.Source
 		if len(o.data) > 0 {
-			return mount{}, errdefs.New(errdefs.ErrInvalid, "option %q means nothing for a bind mount", o.data[0])
+			r.notes = append(r.notes, "ignoring options of the mount on "+out.dest+" that mean nothing for a bind mount: "+strings.Join(o.data, " "))
 		}
 	} else if out.kind == "" && !out.remount {
 		return mount{}, errdefs.New(errdefs.ErrInvalid, "type is empty, and no option says bind")

@@ -122,6 +122,9 @@ func design(r *Runtime, id string, s *specs.Spec, set *namespaces.Set, look root
 	if err != nil {
 		return nil, err
 	}
+	for _, note := range root.Notes() {
+		r.warn(note)
+	}
 	if err := checkNetDevices(s.Linux, set); err != nil {
 		return nil, err
 	}
