@@ -41,8 +41,8 @@ func limitFlags(r *specs.LinuxResources) []flag {
 		size(&r.Memory.Limit, "memory limit", "memory"),
 		size(&r.Memory.Swap, "limit on memory and swap together; -1 is none", "memory-swap"),
 		size(&r.Memory.Reservation, "memory that is spared when memory runs short", "memory-reservation"),
-		size(&r.Memory.Kernel, "refused: no kernel has it any more", "kernel-memory"), //nolint:staticcheck // SA1019: to be refused by name
-		size(&r.Memory.KernelTCP, "refused with cgroup v2", "kernel-memory-tcp"),
+		size(&r.Memory.Kernel, "left out with a warning: no kernel keeps it any more", "kernel-memory"), //nolint:staticcheck // SA1019: warned about
+		size(&r.Memory.KernelTCP, "left out with a warning: no kernel keeps it any more", "kernel-memory-tcp"),
 		unsigned(&r.CPU.Period, "period of the CPU quota, in microseconds", "cpu-period"),
 		signed(&r.CPU.Quota, "CPU time in a period, in microseconds; -1 is no limit", "cpu-quota"),
 		unsigned(&r.CPU.Burst, "CPU time that may be saved up, in microseconds", "cpu-burst"),

@@ -131,8 +131,8 @@ func TestApplyRefusesWhatIsMissing(t *testing.T) {
 		}
 	}
 	notes, err := c.Apply(&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: ptr(uint64(1024))}})
-	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "cpu.weight not set to 100, which asks for nothing") {
-		t.Errorf("%q, %v", notes, err)
+	if err != nil || len(notes) != 1 || !strings.Contains(notes[0].Text, "cpu.weight not set to 100, which asks for nothing") {
+		t.Errorf("%v, %v", notes, err)
 	}
 }
 

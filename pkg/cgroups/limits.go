@@ -18,13 +18,28 @@ import (
 	"box/pkg/cgroups/limits"
 )
 
+// Note is a sentence about a value that could not be written and is not missed.
+// It is for a debug log if the value asks for nothing, and a warning if it is for
+// what no kernel does any more.
+type Note struct {
+	Text    string
+	Warning bool
+}
+
+// noteOf is the note about a silent limit.
+func noteOf(l limits.Limit) Note {
+	if l.Refused != "" {
+		return Note{fmt.Sprintf("linux.resources.%s: left out: %s", l.Field, l.Refused), true}
+	}
+	return Note{fmt.Sprintf("linux.resources.%s: %s not set to %s, which asks for nothing", l.Field, l.File, l.Value), false}
+}
+
 // Apply writes the limits, of a new group or as a change to those of an old one:
-// what r does not name stays as it is. Notes are sentences about values that ask
-// for nothing and could not be written, for a debug log. On an error some limits
-// may have been written; the caller removes the group, or keeps the old container.
+// what r does not name stays as it is. On an error some limits may have been
+// written; the caller removes the group, or keeps the old container.
 //
 // It does not touch device rules; see SetDevices.
-func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []string, err error) {
+func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []Note, err error) {
 	list, err := limits.Plan(r, c.host(r))
 	if err != nil || len(list) == 0 {
 		return nil, err
@@ -54,7 +69,7 @@ func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []string, err error) {
 			return notes, err
 		case !lacking:
 		case l.Silent:
-			notes = append(notes, fmt.Sprintf("linux.resources.%s: %s not set to %s, which asks for nothing", l.Field, l.File, l.Value))
+			notes = append(notes, noteOf(l))
 		default:
 			return notes, c.refuse(l, lack.explain())
 		}
@@ -88,7 +103,7 @@ func checkUnlimited(list []limits.Limit) error {
 }
 
 // Update changes the limits of a group that is in use.
-func (c *Cgroup) Update(r *specs.LinuxResources) (notes []string, err error) { return c.Apply(r) }
+func (c *Cgroup) Update(r *specs.LinuxResources) (notes []Note, err error) { return c.Apply(r) }
 
 // host looks up what the plan for r depends on.
 func (c *Cgroup) host(r *specs.LinuxResources) *limits.Host {

@@ -402,9 +402,7 @@ func (c *creation) makeGroup() error {
 		resources = &specs.LinuxResources{}
 	}
 	notes, err := c.group.Apply(resources)
-	for _, n := range notes {
-		c.rt.debugf("%s", n)
-	}
+	c.rt.tell(notes)
 	if err != nil {
 		return err
 	}

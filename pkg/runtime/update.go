@@ -5,6 +5,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"box/pkg/cgroups"
 	"box/pkg/spec"
 )
 
@@ -21,9 +22,18 @@ func (r *Runtime) Update(_ context.Context, id string, resources *specs.LinuxRes
 			return err
 		}
 		notes, err := group.Update(resources)
-		for _, n := range notes {
-			r.debugf("%s", n)
-		}
+		r.tell(notes)
 		return err
 	})
+}
+
+// tell passes on what is to be said of limits.
+func (r *Runtime) tell(notes []cgroups.Note) {
+	for _, n := range notes {
+		if n.Warning {
+			r.warn(n.Text)
+		} else {
+			r.debugf("%s", n.Text)
+		}
+	}
 }

@@ -13,7 +13,6 @@ import (
 const (
 	notYet  = "not supported yet"
 	otherOS = "not supported: box-runtime runs Linux containers"
-	noLimit = "not supported: no kernel keeps such a limit any more"
 )
 
 // refused are the fields that are not carried out, each with the reason and the
@@ -26,8 +25,6 @@ var refused = []struct {
 }{
 	{"process.user.username", otherOS, func(s *specs.Spec) bool { return processOf(s).User.Username != "" }},
 	{"process.commandLine", otherOS, func(s *specs.Spec) bool { return processOf(s).CommandLine != "" }},
-	{"linux.resources.memory.kernel", noLimit, func(s *specs.Spec) bool { return positive(memoryOf(s).Kernel) }},
-	{"linux.resources.memory.kernelTCP", noLimit, func(s *specs.Spec) bool { return positive(memoryOf(s).KernelTCP) }},
 	{"linux.resources.memory.useHierarchy", "not supported: control groups are always hierarchical", func(s *specs.Spec) bool { return memoryOf(s).UseHierarchy != nil && !*memoryOf(s).UseHierarchy }},
 	{"solaris", otherOS, func(s *specs.Spec) bool { return s.Solaris != nil }},
 	{"windows", otherOS, func(s *specs.Spec) bool { return s.Windows != nil }},

@@ -324,7 +324,7 @@ func TestResources(t *testing.T) {
 	if err := ValidateResources(r); err != nil {
 		t.Error(err)
 	}
-	r.Memory.KernelTCP = ptr(int64(1))
+	r.Memory.UseHierarchy = ptr(false)
 	if err := ValidateResources(r); !errors.Is(err, errdefs.ErrUnsupported) {
 		t.Errorf("have %v", err)
 	}

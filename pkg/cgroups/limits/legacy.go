@@ -21,6 +21,8 @@ func memoryLegacy(r *specs.LinuxResources, h *Host) ([]Limit, error) {
 		return nil, nil
 	}
 	b := builder{section: "memory.", controller: "memory"}
+	b.leaveOut(asked(m.Kernel), "kernel") //nolint:staticcheck // SA1019: warned about
+	b.leaveOut(asked(m.KernelTCP), "kernelTCP")
 	memory, both := value(m.Limit), value(m.Swap)
 	if memory < 0 && both == 0 {
 		both = -1 // lifting the memory limit lifts that on swap

@@ -35,7 +35,8 @@ type Limit struct {
 	// Again marks a value that the kernel may refuse (EINVAL) until those after it
 	// are written; it is then written again, last.
 	Again bool
-	// Refused is the reason why the field cannot be carried out at all.
+	// Refused is the reason why the field cannot be carried out at all. If it is
+	// Silent as well, that is worth a warning only.
 	Refused string
 }
 
@@ -134,6 +135,14 @@ func (b *builder) add(field, file, value, nothing string) *Limit {
 func (b *builder) refuse(asked bool, field, why string) {
 	if asked {
 		b.limits = append(b.limits, Limit{Field: b.section + field, Controller: b.controller, Refused: why})
+	}
+}
+
+// leaveOut notes that a field is deprecated and asks for what no kernel does any
+// more: callers that still set it mean their containers to run all the same.
+func (b *builder) leaveOut(asked bool, field string) {
+	if asked {
+		b.limits = append(b.limits, Limit{Field: b.section + field, Controller: b.controller, Refused: "deprecated, and kernels no longer keep it", Silent: true})
 	}
 }
 

@@ -31,6 +31,9 @@ func written(t *testing.T, limits []Limit) []string {
 		}
 		if l.Refused != "" {
 			line = "!" + l.Field
+			if l.Silent {
+				line = "~" + line
+			}
 		} else if !strings.HasPrefix(l.File, l.Controller+".") {
 			t.Errorf("%s is not a file of controller %s", l.File, l.Controller)
 		}
@@ -222,8 +225,8 @@ func TestPlanLegacy(t *testing.T) {
 		{"lifted", memory(-1, 0), Host{Both: 300}, []string{"~?memory.memsw.limit_in_bytes=-1", "~memory.limit_in_bytes=-1"}},
 		{"sum alone", memory(0, 500), Host{Both: 300}, []string{"memory.memsw.limit_in_bytes=500"}},
 		{
-			"other memory", r{Memory: &specs.LinuxMemory{Reservation: ptr(int64(7)), Swappiness: ptr(uint64(0)), DisableOOMKiller: ptr(true)}}, Host{},
-			[]string{"memory.soft_limit_in_bytes=7", "memory.oom_control=1", "memory.swappiness=0"},
+			"other memory", r{Memory: &specs.LinuxMemory{Reservation: ptr(int64(7)), Swappiness: ptr(uint64(0)), DisableOOMKiller: ptr(true), Kernel: ptr(int64(5))}}, Host{},
+			[]string{"~!memory.kernel", "memory.soft_limit_in_bytes=7", "memory.oom_control=1", "memory.swappiness=0"},
 		},
 		{"callers that mean nothing", r{Memory: &specs.LinuxMemory{Swappiness: ptr(uint64(math.MaxUint64)), DisableOOMKiller: ptr(false)}}, Host{}, []string{"~memory.oom_control=0"}},
 		{
@@ -287,14 +290,14 @@ func TestPlanOfBothVersions(t *testing.T) {
 // TestPlanRefusesWhatOnlyV1Has by the name of the field.
 func TestPlanRefusesWhatOnlyV1Has(t *testing.T) {
 	r := &specs.LinuxResources{
-		Memory:  &specs.LinuxMemory{Swappiness: ptr(uint64(3)), DisableOOMKiller: ptr(true)},
+		Memory:  &specs.LinuxMemory{Swappiness: ptr(uint64(3)), DisableOOMKiller: ptr(true), KernelTCP: ptr(int64(1))},
 		CPU:     &specs.LinuxCPU{RealtimePeriod: ptr(uint64(1)), RealtimeRuntime: ptr(int64(1))},
 		BlockIO: &specs.LinuxBlockIO{LeafWeight: ptr(uint16(10)), WeightDevice: []specs.LinuxWeightDevice{{LeafWeight: ptr(uint16(10))}}},
 		Network: &specs.LinuxNetwork{ClassID: ptr(uint32(1)), Priorities: []specs.LinuxInterfacePriority{{Name: "lo"}}},
 	}
 	limits, err := Plan(r, &Host{})
 	want := []string{
-		"!memory.swappiness", "!memory.disableOOMKiller", "!cpu.realtimeRuntime", "!cpu.realtimePeriod",
+		"~!memory.kernelTCP", "!memory.swappiness", "!memory.disableOOMKiller", "!cpu.realtimeRuntime", "!cpu.realtimePeriod",
 		"!blockIO.leafWeight", "!blockIO.weightDevice.leafWeight", "!network.classID", "!network.priorities",
 	}
 	if diff := cmp.Diff(want, written(t, limits)); err != nil || diff != "" {

@@ -24,6 +24,8 @@ func memoryUnified(r *specs.LinuxResources, h *Host) ([]Limit, error) {
 		return nil, nil
 	}
 	b := builder{section: "memory.", controller: "memory"}
+	b.leaveOut(asked(m.Kernel), "kernel") //nolint:staticcheck // SA1019: warned about
+	b.leaveOut(asked(m.KernelTCP), "kernelTCP")
 	b.refuse(m.Swappiness != nil && *m.Swappiness != math.MaxUint64, "swappiness", onlyV1)
 	b.refuse(value(m.DisableOOMKiller), "disableOOMKiller", onlyV1)
 	if n := value(m.Reservation); n != 0 {
