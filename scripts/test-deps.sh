@@ -10,7 +10,7 @@ set -eu
 # test VM is QEMU with a disk made by e2fsprogs and modules indexed by kmod; inside
 # it, containers without root need uidmap, and systemd boots from the host's files.
 packages="busybox-static mmdebstrap ca-certificates curl jq iproute2 nftables iptables procps
-skopeo docker-registry apache2-utils podman containernetworking-plugins containerd docker.io runc crun
+skopeo docker-registry apache2-utils podman buildah containernetworking-plugins containerd docker.io runc crun
 shellcheck apparmor
 qemu-system-x86 qemu-system-common e2fsprogs kmod uidmap systemd dbus dbus-user-session libpam-systemd checkpolicy"
 

@@ -93,6 +93,14 @@ func (c client) fails(code int, words []string, args ...string) {
 	}
 }
 
+// command runs another program with the client's environment.
+func (c client) command(name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), c.env...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
 // eventually waits for something that other processes bring about.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()

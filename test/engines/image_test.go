@@ -36,7 +36,7 @@ func imageArchive(t *testing.T) string {
 	layer := add(imageLayer(t), "application/vnd.oci.image.layer.v1.tar")
 	config := add(asJSON(t, map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Env": []string{"PATH=/bin"}, "Cmd": []string{"/bin/sh"}},
+		"config": map[string]any{"Env": []string{"PATH=/bin"}, "Cmd": []string{"/bin/sleep", "1000000"}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []any{layer["digest"]}},
 	}), "application/vnd.oci.image.config.v1+json")
 	manifest := add(asJSON(t, map[string]any{

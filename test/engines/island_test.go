@@ -28,6 +28,8 @@ const (
 	dirVar     = "BOX_ENGINES_DIR"     // all state; also TMPDIR
 	cgroupsVar = "BOX_ENGINES_CGROUPS" // one name, in every hierarchy
 
+	cacheVar = "BOX_ENGINES_CACHE" // what scripts have built, outside the checkout
+
 	stageShore = "shore"
 	stageInit  = "init"
 	stageTests = "tests"
@@ -56,7 +58,11 @@ func settle() (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, removeCgroups(name)) }()
 
-	cmd := nextStage(stageShore, dirVar+"="+dir, cgroupsVar+"="+name)
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return 1, err
+	}
+	cmd := nextStage(stageShore, dirVar+"="+dir, cgroupsVar+"="+name, cacheVar+"="+filepath.Join(cache, "box-test"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		Pdeathsig:  unix.SIGKILL,

@@ -2,6 +2,7 @@ package engines
 
 import (
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -32,5 +33,90 @@ func TestPodman(t *testing.T) {
 		t.Run("scenario", func(t *testing.T) { testScenarios(t, p, scenarios) })
 		t.Run("limit", func(t *testing.T) { testScenarios(t, p, limitScenarios) })
 		t.Run("refusal", func(t *testing.T) { testOptions(t, p, refusals) })
+		t.Run("podman", func(t *testing.T) {
+			testScenarios(t, p, []scenario{
+				{"pod", testPod},
+				{"mapped", testMappedUsers},
+				{"healthcheck", testHealthcheck},
+				{"systemd", testSystemdMode},
+				{"preserve", testPreserveFDs},
+				{"built", testPodmanBuild},
+			})
+		})
 	})
+}
+
+// testPod: containers of a pod share namespaces, but for mounts and processes.
+func testPod(c client, name string) {
+	c.do("pod", "create", "--name", name+"-pod", "--infra-image", imageRef, "--infra-command", "/bin/sleep 1000", "--hostname", "thispod")
+	c.t.Cleanup(func() { c.do("pod", "rm", "-f", "-t", "0", name+"-pod") })
+	c.sleeper(name, "--pod", name+"-pod")
+	c.prints("thispod", "exec", name, "hostname")
+	want := c.do("exec", name, "readlink", "/proc/self/ns/net", "/proc/self/ns/ipc", "/proc/self/ns/uts")
+	c.prints(want, "run", "--rm", "--pod", name+"-pod", imageRef, "readlink", "/proc/self/ns/net", "/proc/self/ns/ipc", "/proc/self/ns/uts")
+	c.do("pod", "pause", name+"-pod")
+	c.holds(name, ".State.Status", "paused")
+	c.do("pod", "unpause", name+"-pod")
+	c.do("pod", "stop", "-t", "10", name+"-pod")
+	c.holds(name, ".State.ExitCode", "5")
+}
+
+// testMappedUsers: root in the container is nobody outside.
+func testMappedUsers(c client, name string) {
+	c.sleeper(name, "--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536", "--network", "none", "--tmpfs", "/t")
+	c.prints("0 100000 65536\n0 200000 65536", "exec", name, "sh", "-c", "for f in uid gid; do echo $(cat /proc/self/${f}_map); done")
+	c.prints("0 0", "exec", name, "stat", "-c", "%u %g", "/bin/busybox")
+	c.prints("1000", "exec", "-u", "app", name, "id", "-u")
+	c.prints("", "exec", name, "sh", "-c", "echo x >/t/x; chown 5:5 /t/x; : >/dev/stderr")
+	status, err := os.ReadFile("/proc/" + c.inspect(name, ".State.Pid") + "/status")
+	if err != nil || !strings.Contains(string(status), "Uid:\t100000\t100000") {
+		c.t.Errorf("seen from outside: %v\n%s", err, status)
+	}
+}
+
+func testHealthcheck(c client, name string) {
+	c.sleeper(name, "--health-cmd", "test -e /tmp/well", "--health-interval", "disable", "--health-retries", "1")
+	if r := c.try("healthcheck", "run", name); r.code != 1 {
+		c.t.Errorf("healthcheck of an unwell container: %s", r)
+	}
+	c.do("exec", name, "touch", "/tmp/well")
+	c.do("healthcheck", "run", name)
+}
+
+// testSystemdMode: what systemd as process 1 expects: tmpfs, and its cgroup writable.
+func testSystemdMode(c client, _ string) {
+	out := c.do("run", "--rm", "--systemd=always", "--stop-signal", "TERM", imageRef, "sh", "-c",
+		"for d in /run /run/lock /tmp; do stat -f -c %T $d; done; mkdir $(ls -d /sys/fs/cgroup/systemd /sys/fs/cgroup 2>/dev/null | head -1)/below 2>&1 | grep -c Read-only || true; echo $container")
+	if out != "tmpfs\ntmpfs\ntmpfs\n0\npodman" && out != "tmpfs\ntmpfs\ntmpfs\n0\noci" {
+		c.t.Errorf("seen inside: %q", out)
+	}
+}
+
+// testPreserveFDs: files beyond stdio that the user hands over, for run and exec.
+func testPreserveFDs(c client, name string) {
+	script := func(args ...string) string {
+		out, err := c.command("sh", append([]string{"-c", `exec "$@" 3<<!
+handed over
+!`, "sh"}, append(c.base[:len(c.base):len(c.base)], args...)...)...)
+		if err != nil {
+			c.t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+		return out
+	}
+	if out := script("run", "--rm", "--preserve-fds=1", imageRef, "sh", "-c", "cat <&3"); out != "handed over\n" {
+		c.t.Errorf("run printed %q", out)
+	}
+	c.sleeper(name)
+	if out := script("exec", "--preserve-fds=1", name, "sh", "-c", "cat <&3"); out != "handed over\n" {
+		c.t.Errorf("exec printed %q", out)
+	}
+}
+
+func testPodmanBuild(c client, name string) {
+	dir := c.t.TempDir()
+	if err := os.WriteFile(dir+"/Dockerfile", []byte("FROM "+imageRef+"\nRUN echo made by $(id -u) >/made\n"), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	c.do("build", "-q", "--network", "none", "-t", name, dir)
+	c.prints("made by 0", "run", "--rm", name, "cat", "/made")
 }
