@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -414,4 +415,38 @@ func TestFailureBehindASuccessor(t *testing.T) {
 		t.Errorf("report = %v", err)
 	}
 	finish(t, proc)
+}
+
+// TestFailureEndsTheProgram: also under a seccomp filter that forbids to exit. The steps
+// behind a failed one would run with the privileges that it was to take away.
+func TestFailureEndsTheProgram(t *testing.T) {
+	exit := uint32(calls[ExitGroup].amd64)
+	if HostArch == "arm64" {
+		exit = calls[ExitGroup].arm64
+	}
+	code := []byte{}
+	for _, i := range []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // seccomp_data.nr
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: exit, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	} {
+		code = binary.NativeEndian.AppendUint16(code, i.Code)
+		code = append(code, i.Jt, i.Jf)
+		code = binary.NativeEndian.AppendUint32(code, i.K)
+	}
+	header := Bytes(append([]byte{4}, make([]byte, 15)...), nil)
+	header.Point(8, Bytes(code, nil))
+	var p Plan
+	p.Add(
+		Step{Name: "set no_new_privs", Call: Prctl, Args: []Arg{Int(unix.PR_SET_NO_NEW_PRIVS), Int(1)}},
+		Step{Name: "load filter", Call: Seccomp, Args: []Arg{Int(unix.SECCOMP_SET_MODE_FILTER), Int(0), header}},
+		Fail("give privileges up", "", unix.EXDEV),
+	)
+	p.Mark("go on with them", "")
+	proc := start(t, &p, Attr{})
+	marks, _, err := finish(t, proc)
+	if len(marks) != 0 || !errors.Is(err, unix.EXDEV) {
+		t.Errorf("marks %q, failure %v", marks, err)
+	}
 }
