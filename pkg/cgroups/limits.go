@@ -205,6 +205,11 @@ func (c *Cgroup) set(l limits.Limit) (why lack, lacking bool, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return lack{file: l.File}, !l.Optional, nil
 	}
+	if errors.Is(err, unix.EBUSY) && l.File == "memory.limit_in_bytes" {
+		// The kernel has tried to free what is above it. The words are runc's.
+		err = errdefs.New(errdefs.ErrConflict, "unable to set memory limit to %s (current usage: %s, peak usage: %s): %w", l.Value,
+			trimmed(c.file(l.Controller, "memory.usage_in_bytes")), trimmed(c.file(l.Controller, "memory.max_usage_in_bytes")), err)
+	}
 	if err != nil {
 		err = fmt.Errorf("linux.resources.%s: %w", l.Field, err)
 	}

@@ -156,3 +156,46 @@ func TestSub(t *testing.T) {
 		t.Errorf("processes %v, %v", pids, err)
 	}
 }
+
+// TestUpdateBelowUsage: what is in use and cannot be swapped out is in the way of a
+// lower limit, which v1 says at once. (v2 kills, unless it is asked to check.)
+func TestUpdateBelowUsage(t *testing.T) {
+	c := newGroup(t)
+	if !c.legacy.Has("memory") {
+		t.Skip("needs the memory controller of cgroup v1")
+	}
+	cmd := command("hold")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.legacy.Within(cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	in.Close()
+	if _, err := out.Read(make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	limit, both := int64(8<<20), int64(8<<20)
+	check := true
+	r := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &both, CheckBeforeUpdate: &check}}
+	if _, err := c.Update(r); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "rejecting memory+swap limit 8388608 <= usage ") {
+		t.Errorf("with a check: %v", err)
+	}
+	if data, _ := os.ReadFile("/proc/swaps"); strings.Count(string(data), "\n") > 1 {
+		t.Skip("this host swaps")
+	}
+	check = false
+	r.Memory.Swap = nil
+	if _, err := c.Update(r); err == nil || !strings.Contains(err.Error(), "unable to set memory limit to 8388608 (current usage: ") {
+		t.Errorf("without a check: %v", err)
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +27,12 @@ func TestMain(m *testing.M) {
 		openAll(os.Args[1:])
 	case "eat":
 		eat(64 << 20)
+	case "hold":
+		eat(32 << 20)
+		os.Stdout.WriteString("ready\n")
+		for {
+			_ = unix.Pause()
+		}
 	case "wait":
 		os.Stdout.WriteString("ready\n")
 		for {
@@ -56,12 +61,14 @@ func openAll(what []string) {
 // eat waits to be told and then uses some memory.
 func eat(size int) {
 	_, _ = os.Stdin.Read(make([]byte, 1))
-	hunk := make([]byte, size)
+	hunk = make([]byte, size)
 	for i := 0; i < size; i += 4096 {
 		hunk[i] = 1
 	}
-	runtime.KeepAlive(hunk)
 }
+
+// hunk keeps what was eaten.
+var hunk []byte
 
 // newGroup makes a group that is removed, with all that is in it, after the test.
 func newGroup(t *testing.T) *Cgroup {
