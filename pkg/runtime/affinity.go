@@ -19,7 +19,7 @@ func (j *joining) initialCPUs() error {
 		return err
 	}
 	// The words are those of runc's first stage, which callers look for.
-	j.debugf("nsexec[%d]: affinity: %v", unix.Gettid(), j.affinity.Initial)
+	j.rt.debugf("nsexec[%d]: affinity: %v", unix.Gettid(), j.affinity.Initial)
 	return nil
 }
 

@@ -29,11 +29,11 @@ type console struct {
 func openConsole(p *specs.Process, socket string, stay bool, fds *descriptors) (*console, error) {
 	switch {
 	case !p.Terminal && socket != "":
-		return nil, errdefs.New(errdefs.ErrInvalid, "--console-socket: the process has no terminal")
+		return nil, errdefs.New(errdefs.ErrInvalid, "cannot use console socket if box-runtime will not detach or allocate tty: the process has no terminal")
 	case !p.Terminal:
 		return nil, nil
 	case socket == "" && !stay:
-		return nil, errdefs.New(errdefs.ErrInvalid, "cannot allocate tty: box-runtime will detach, and no --console-socket is set")
+		return nil, errdefs.New(errdefs.ErrInvalid, "cannot allocate tty if box-runtime will detach without setting console socket")
 	}
 	c := &console{}
 	if p.ConsoleSize != nil {

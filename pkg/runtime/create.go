@@ -219,7 +219,7 @@ func (c *creation) adopt() error {
 	if err := errors.Join(err, c.save()); err != nil { // also what an error has left is to be removed
 		return err
 	}
-	return tend(c.Pid, c.spec.Process, pinned(c.spec.Linux), nil)
+	return c.rt.tend(c.Pid, c.spec.Process, pinned(c.spec.Linux), nil)
 }
 
 // pinned tells whether a container is kept to certain CPUs.

@@ -70,7 +70,7 @@ type joining struct {
 
 	affinity sched.Affinity // CPUs of our thread and of the process
 	pinned   bool           // the container is kept to certain CPUs
-	debugf   func(format string, args ...any)
+	rt       *Runtime
 }
 
 // Exec runs a further process in a container. In the foreground it waits for it and
@@ -87,7 +87,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (int, erro
 	if err != nil {
 		return 0, err
 	}
-	j := &joining{container: c, opts: &o, facts: gatherFacts(), debugf: r.debugf}
+	j := &joining{container: c, opts: &o, facts: gatherFacts(), rt: r}
 	defer j.close()
 	if err := j.begin(r); err != nil {
 		return 0, err
@@ -113,7 +113,7 @@ func (j *joining) begin(r *Runtime) error {
 	if err := j.launch(); err != nil {
 		return err
 	}
-	j.debugf("container %s: process %d carries out %d steps", j.ID, j.proc.Pid, j.built.plan.Len())
+	j.rt.debugf("container %s: process %d carries out %d steps", j.ID, j.proc.Pid, j.built.plan.Len())
 	if err := j.release(); err != nil {
 		_ = j.proc.Kill()
 		_, _ = j.proc.Wait()
@@ -335,7 +335,7 @@ func (j *joining) release() error {
 	if j.Join&unix.CLONE_NEWPID != 0 {
 		wanted = withSuccessor(wanted)
 	}
-	if err := errors.Join(tend(j.proc.Pid, wanted, j.pinned, j.affinity.Final), j.Resctrl.Add(j.proc.Pid)); err != nil {
+	if err := errors.Join(j.rt.tend(j.proc.Pid, wanted, j.pinned, j.affinity.Final), j.Resctrl.Add(j.proc.Pid)); err != nil {
 		return err
 	}
 	if !j.opts.Detach {

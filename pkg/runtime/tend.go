@@ -51,8 +51,8 @@ func withSuccessor(p *specs.Process) *specs.Process {
 // for disks, and of the out-of-memory killer. It is in its control group already, whose
 // cpuset counts: pinned says that there is one. cpus are those it shall run on; without
 // any it runs wherever the cpuset lets it.
-func tend(pid int, p *specs.Process, pinned bool, cpus sched.Mask) error {
-	if err := place(pid, p, pinned, cpus); err != nil {
+func (r *Runtime) tend(pid int, p *specs.Process, pinned bool, cpus sched.Mask) error {
+	if err := r.place(pid, p, pinned, cpus); err != nil {
 		return err
 	}
 	for _, l := range p.Rlimits {
@@ -73,13 +73,14 @@ func tend(pid int, p *specs.Process, pinned bool, cpus sched.Mask) error {
 }
 
 // place tells the schedulers about the process.
-func place(pid int, p *specs.Process, pinned bool, cpus sched.Mask) error {
+func (r *Runtime) place(pid int, p *specs.Process, pinned bool, cpus sched.Mask) error {
 	if len(cpus) > 0 {
 		if err := sched.SetCPUs(pid, cpus); err != nil {
 			return err
 		}
 	} else if err := sched.ResetCPUs(pid); err != nil {
-		return err
+		// Nobody has asked for it by name: where we may not, the container runs all the same.
+		r.warn(err.Error() + ": the container may inherit that of box-runtime")
 	}
 	if p.Scheduler != nil {
 		if err := sched.Scheduler(pid, p.Scheduler, pinned); err != nil {
