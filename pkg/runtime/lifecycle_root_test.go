@@ -567,7 +567,7 @@ func TestTerminalOverConsoleSocket(t *testing.T) {
 	b.spec.Process.ConsoleSize = &specs.Box{Height: 33, Width: 77}
 	b.spec.Process.Args = []string{"sh", "-c", "tty; cat /dev/console"}
 	b.save()
-	if r := b.try("create", b.id); r.code != 1 || !strings.Contains(r.err, "--console-socket") {
+	if r := b.try("create", b.id); r.code != 1 || !strings.Contains(r.err, "without setting console socket") {
 		t.Errorf("create without a socket: %+v", r)
 	}
 	socket := b.bundle + "/console.sock"
