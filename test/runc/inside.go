@@ -77,6 +77,9 @@ func (j job) setUp() error {
 		if err := unix.Mount("tmpfs", filepath.Join(j.Work, "tmp"), "tmpfs", 0, "mode=755"); err != nil {
 			return fmt.Errorf("mount tmpfs: %w", err)
 		}
+		if err := j.shieldEtc(); err != nil {
+			return err
+		}
 	}
 	if j.Features != "" {
 		if err := j.setUpRootless(); err != nil {
@@ -92,6 +95,25 @@ func (j job) setUp() error {
 		return fmt.Errorf("set lo up: %w: %s", err, out)
 	}
 	return os.Chdir(j.Dir)
+}
+
+// shieldEtc lays an overlay over /etc, into which some tests write.
+func (j job) shieldEtc() error {
+	aside := filepath.Join(j.Work, "aside")
+	if err := unix.Mount("tmpfs", aside, "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount tmpfs: %w", err)
+	}
+	upper, work := filepath.Join(aside, "upper"), filepath.Join(aside, "work")
+	for _, dir := range []string{upper, work} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	options := "lowerdir=/etc,upperdir=" + upper + ",workdir=" + work
+	if err := unix.Mount("overlay", "/etc", "overlay", 0, options); err != nil {
+		return fmt.Errorf("mount an overlay on /etc: %w", err)
+	}
+	return nil
 }
 
 // supervise starts the command and reaps until it has ended.

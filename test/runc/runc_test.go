@@ -41,7 +41,7 @@ ok 6 # SKIP nothing here
 }
 
 func TestTestsThatWereNotReachedAreMissing(t *testing.T) {
-	const bats = "#!/usr/bin/env bats\n@test \"one\" {\n}\n@test 'two $x' {\n}\n@test \"three \\\"q\\\"\" {\n}\n"
+	const bats = "#!/usr/bin/env bats\n@test \"one\" {\n}\n@test 'two $x' {\n}\n@test \" three \\\"q\\\"\" {\n}\n"
 	names, err := declared(strings.NewReader(bats))
 	if err != nil {
 		t.Fatal(err)

@@ -67,7 +67,7 @@ func (s *session) read(file string, output []byte) ([]result, error) {
 // user namespaces must get through. Every runtime is called runc, as on a host
 // where it has taken runc's place: some tests look for the name in help and version.
 func (s *session) newJob(work, view, file, runtime string) (job, error) {
-	for _, dir := range []string{"", "bin", "suite", "tmp", "home"} {
+	for _, dir := range []string{"", "bin", "suite", "tmp", "aside", "home"} {
 		path := filepath.Join(work, dir)
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			return job{}, err

@@ -81,7 +81,7 @@ func declared(r io.Reader) ([]string, error) {
 		if len(rest) < 2 || rest[0] != rest[len(rest)-1] {
 			return nil, fmt.Errorf("read bats file: test name not understood: %s", rest)
 		}
-		names = append(names, unquote(rest))
+		names = append(names, strings.TrimSpace(unquote(rest)))
 	}
 	return names, lines.Err()
 }
