@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"box/internal/testkit"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -13,7 +15,7 @@ import (
 // container feels, and the group above stays when the container goes.
 func TestParentLimits(t *testing.T) {
 	c := newContainer(t, "memory", gluttony...)
-	parent := filepath.Join(groups, c.id+"-parent")
+	parent := c.group + "-parent"
 	must(t, os.Mkdir(parent, 0o755))
 	t.Cleanup(func() { must(t, os.Remove(parent)) })
 	t.Cleanup(c.remove) // before its parent can go
@@ -55,6 +57,7 @@ func TestGroupsInside(t *testing.T) {
 // TestDeviceRules: the node can be made, but only what a rule allows can be opened,
 // and only in the way that it says.
 func TestDeviceRules(t *testing.T) {
+	testkit.RequireRoot(t)
 	script := `mknod /mem c 1 1; mknod /fuse c 10 229; mknod /zero c 1 5
 		true </mem; echo "mem $?"; true </fuse; echo "read fuse $?"; true >/fuse; echo "write fuse $?"; true >/zero; echo "zero $?"`
 	c := newContainer(t, "", "sh", "-c", script)

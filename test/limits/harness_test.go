@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,12 +40,16 @@ func newContainer(t *testing.T, controllers string, args ...string) *container {
 	needControllers(t, controllers)
 	name := "box-limits-" + strings.NewReplacer("/", "-", "_", "-").Replace(strings.ToLower(t.Name()))
 	c := &container{t: t, runtime: runtimeBinary(t), root: t.TempDir(), bundle: t.TempDir(), id: name, spec: gen.Runtime()}
-	c.group = filepath.Join(groups, name)
+	c.group = filepath.Join(parentGroup(t), name)
 	s := c.spec
+	if uid, gid := os.Geteuid(), os.Getegid(); uid != 0 {
+		gen.Rootless(s, uint32(uid), uint32(gid))
+		s.Linux.Resources = &specs.LinuxResources{}
+	}
 	s.Version = "1.0.0" // the oldest runtimes to compare with know no later one
 	s.Root.Readonly, s.Process.Terminal = false, false
 	s.Process.Args, s.Process.Env = args, []string{"PATH=/bin"}
-	s.Linux.CgroupsPath = "/" + name
+	s.Linux.CgroupsPath = strings.TrimPrefix(c.group, groups)
 	if !hasNamespace(s, specs.CgroupNamespace) {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
@@ -53,17 +58,33 @@ func newContainer(t *testing.T, controllers string, args ...string) *container {
 	return c
 }
 
-// needControllers skips unless all of them can be given to a group below the root.
+// parentGroup is where the groups of containers are made: below the root or, for a
+// user, beside his own group, in the one that is delegated to him.
+func parentGroup(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return groups
+	}
+	text, err := os.ReadFile("/proc/self/cgroup")
+	must(t, err)
+	_, own, _ := strings.Cut(strings.TrimSpace(string(text)), "::")
+	parent := filepath.Join(groups, filepath.Dir(own))
+	if unix.Access(parent, unix.W_OK) != nil {
+		t.Skipf("needs root, or a delegated cgroup: %s is not", parent)
+	}
+	return parent
+}
+
+// needControllers skips unless all of them can be given to the containers' groups.
 func needControllers(t *testing.T, names string) {
 	t.Helper()
-	testkit.RequireRoot(t)
-	text, err := os.ReadFile(groups + "/cgroup.subtree_control")
+	text, err := os.ReadFile(filepath.Join(parentGroup(t), "cgroup.subtree_control"))
 	if err != nil {
 		t.Skipf("needs pure cgroup v2: %v", err)
 	}
 	for _, name := range strings.Fields(names) {
 		if !strings.Contains(" "+strings.TrimSpace(string(text))+" ", " "+name+" ") {
-			t.Skipf("needs the controller %s for the groups below the root; they have: %s", name, text)
+			t.Skipf("needs the controller %s for the containers' groups; they have: %s", name, text)
 		}
 	}
 }
@@ -100,7 +121,7 @@ func fillRoot(t *testing.T, dir string) {
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(dir, "bin", name), data, 0o755))
 	}
-	for _, applet := range strings.Fields("sh cat dd echo mkdir mknod nproc sleep sync tail true") {
+	for _, applet := range strings.Fields("sh cat dd echo grep mkdir mknod nproc sleep sync tail true") {
 		must(t, os.Symlink("busybox", filepath.Join(dir, "bin", applet)))
 	}
 }
@@ -138,7 +159,7 @@ func (c *container) call(args ...string) result {
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		c.t.Fatal(err)
 	}
-	return result{c.read(out.Name()), c.read(errs.Name()), cmd.ProcessState.ExitCode()}
+	return result{c.text(out), c.text(errs), cmd.ProcessState.ExitCode()}
 }
 
 // do is a call that must succeed.
@@ -158,6 +179,15 @@ func (c *container) file() *os.File {
 	must(c.t, err)
 	c.t.Cleanup(func() { f.Close() })
 	return f
+}
+
+// text is what a file of file() holds. It is not opened by its name: a runtime gives
+// the streams to the container's user, who may be a stranger here.
+func (c *container) text(f *os.File) string {
+	c.t.Helper()
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
+	must(c.t, err)
+	return string(data)
 }
 
 func (c *container) read(file string) string {
@@ -192,7 +222,7 @@ func (c *container) finish() string {
 	create := exec.Command(c.runtime, "--root", c.root, "create", "--bundle", c.bundle, "--pid-file", pidFile, c.id)
 	create.Stdout, create.Stderr = output, output
 	if err := create.Run(); err != nil {
-		c.t.Fatalf("create: %v: %s", err, c.read(output.Name()))
+		c.t.Fatalf("create: %v: %s", err, c.text(output))
 	}
 	pid, err := strconv.Atoi(c.read(pidFile))
 	must(c.t, err)
@@ -208,7 +238,7 @@ func (c *container) finish() string {
 		if err != nil || n != 1 {
 			c.t.Fatalf("the container did not end: %v", err)
 		}
-		return c.read(output.Name())
+		return c.text(output)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"box/internal/testkit"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -132,6 +134,7 @@ func TestIOLimitSlows(t *testing.T) {
 }
 
 func TestHugePagesLimit(t *testing.T) {
+	testkit.RequireRoot(t)
 	const pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 	c := newContainer(t, "hugetlb", "play", "hugepages")
 	before := c.read(pool)

@@ -11,10 +11,14 @@ import (
 	"box/internal/testkit/vm"
 )
 
-// TestLimits runs test/limits where every controller is there.
+// TestLimits runs test/limits where every controller is there, as root and as a user.
 func TestLimits(t *testing.T) {
 	env := []string{"BOX_TEST_RUNTIME=" + testkit.Build(t, "./cmd/box-runtime", false)}
-	testkit.VMTests(t, vm.Config{Env: env, Timeout: 3 * time.Minute}, "./test/limits")
+	for _, mode := range []vm.Mode{vm.Root, vm.User} {
+		t.Run(string(mode), func(t *testing.T) {
+			testkit.VMTests(t, vm.Config{Mode: mode, Env: env, Timeout: 5 * time.Minute}, "./test/limits")
+		})
+	}
 }
 
 // TestPackages runs tests of packages that talk to the kernel on Debian's: what they
