@@ -128,9 +128,14 @@ func (c *Cgroup) Path() string { return c.path }
 // Dir is the directory of the group on the host.
 func (c *Cgroup) Dir() string { return filepath.Join(c.root, c.path) }
 
-// Legacy are the group's places in the v1 hierarchies of the host; none where it has v2
-// alone, or where there is no group.
-func (c *Cgroup) Legacy() []legacy.Place { return c.legacy.Places() }
+// Legacy are the places of the container's processes in the v1 hierarchies of the host:
+// the group, or the caller's own where there is none. A host with v2 alone has none.
+func (c *Cgroup) Legacy() []legacy.Place {
+	if c.none {
+		return c.legacy.Own()
+	}
+	return c.legacy.Places()
+}
 
 // Create makes the group. One that exists already may be used if it is empty and
 // not frozen: two containers in one group could not be told apart when they are

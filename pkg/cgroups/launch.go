@@ -36,7 +36,7 @@ func (c *Cgroup) Launch(attr *syscall.SysProcAttr, init int, start func() (pid i
 }
 
 func (c *Cgroup) launch(attr *syscall.SysProcAttr, init int, start func() (int, error)) error {
-	if c.legacy == nil {
+	if c.legacy == nil || c.none {
 		return c.launchUnified(attr, init, start)
 	}
 	err := c.legacy.Within(func() error { return c.launchUnified(attr, init, start) })

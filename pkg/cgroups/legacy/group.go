@@ -170,13 +170,20 @@ type Place struct {
 }
 
 // Places are the group in every hierarchy, in the kernel's order; none for a nil group.
-func (g *Group) Places() []Place {
+func (g *Group) Places() []Place { return g.places(member.dir) }
+
+// Own are the caller's groups.
+func (g *Group) Own() []Place {
+	return g.places(func(m member) string { return filepath.Join(m.mount, m.own) })
+}
+
+func (g *Group) places(dir func(member) string) []Place {
 	if g == nil {
 		return nil
 	}
 	places := make([]Place, len(g.members))
 	for i, m := range g.members {
-		places[i] = Place{m.name, m.dir()}
+		places[i] = Place{m.name, dir(m)}
 	}
 	return places
 }
