@@ -27,12 +27,27 @@ var goldenFacts = facts{held: 1<<(unix.CAP_LAST_CAP+1) - 1, lastCap: unix.CAP_LA
 // missing. Nothing of the real one is looked at.
 func planOf(t *testing.T, s *specs.Spec) *assembly {
 	t.Helper()
+	return planAt(t, s, nil)
+}
+
+// planAt is planOf on a host that edit makes different.
+func planAt(t *testing.T, s *specs.Spec, edit func(*rootfs.Facts)) *assembly {
+	t.Helper()
 	set, err := namespaces.From(s.Linux)
 	if err != nil {
 		t.Fatal(err)
 	}
 	look := rootfs.Facts{Root: "/bundle/rootfs", Cgroup2: "/sys/fs/cgroup", Kcore: true}
-	look.Mounts = make([]rootfs.MountFacts, len(s.Mounts))
+	for _, m := range s.Mounts {
+		facts := rootfs.MountFacts{}
+		if m.Type == "bind" {
+			facts.Source, facts.File = m.Source, strings.HasPrefix(m.Destination, "/etc/")
+		}
+		look.Mounts = append(look.Mounts, facts)
+	}
+	if edit != nil {
+		edit(&look)
+	}
 	f := goldenFacts
 	bp, err := design(&Runtime{}, "c1", s, set, look, &f, append(s.Process.Env, "HOME=/root"))
 	if err != nil {

@@ -1,0 +1,192 @@
+package runtime
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"box/pkg/rootfs"
+	"box/pkg/spec/gen"
+)
+
+// shape is a configuration as somebody sends it, and the host that it meets.
+type shape struct {
+	edit func(*specs.Spec)
+	look func(*rootfs.Facts)
+}
+
+// shapes are what engines send, reduced to what makes their plans different, and the
+// corners of namespaces and mounts.
+var shapes = map[string]shape{
+	"docker":     {edit: dockerShape},
+	"containerd": {edit: containerdShape},
+	"kubelet":    {edit: kubeletShape},
+	"podman":     {edit: podmanShape},
+	"privileged": {edit: privilegedShape},
+	"readonly": {edit: func(s *specs.Spec) {
+		s.Root.Readonly = true
+		mounts(s, tmpfs("/tmp", "rw", "tmpcopyup"), tmpfs("/run", "rw", "nosuid", "size=64m"), tmpfs("/sealed", "ro"))
+	}},
+	"userns": {edit: func(s *specs.Spec) {
+		ownIDs(s)
+		mounts(s, bind("/srv/data", "/data", "rbind", "ro"))
+	}},
+	"userns-joined": {edit: func(s *specs.Spec) {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		joined(s, specs.UserNamespace, specs.NetworkNamespace)
+	}},
+	"idmap": {edit: func(s *specs.Spec) {
+		own := bind("/srv/data", "/data", "rbind", "ridmap")
+		own.UIDMappings, own.GIDMappings = shifted, shifted
+		mounts(s, own)
+	}},
+	"rootless": {edit: func(s *specs.Spec) { gen.Rootless(s, 1000, 1000) }},
+	"host-mounts": {edit: func(s *specs.Spec) {
+		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.MountNamespace })
+		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
+	}},
+	"no-pivot": {look: func(f *rootfs.Facts) { f.NoPivot, f.Full = true, []string{"/sys", "/proc"} }},
+	"hierarchies": {look: func(f *rootfs.Facts) {
+		f.Hierarchies = []rootfs.Hierarchy{{Name: "cpu,cpuacct", Dir: "/sys/fs/cgroup/cpu,cpuacct/c1"}, {Name: "name=systemd", Dir: "/sys/fs/cgroup/systemd/c1"}}
+	}},
+}
+
+func mounts(s *specs.Spec, list ...specs.Mount) { s.Mounts = append(s.Mounts, list...) }
+
+func bind(source, dest string, options ...string) specs.Mount {
+	return specs.Mount{Type: "bind", Source: source, Destination: dest, Options: options}
+}
+
+func tmpfs(dest string, options ...string) specs.Mount {
+	return specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: dest, Options: options}
+}
+
+// joined makes the container live in existing namespaces of these types.
+func joined(s *specs.Spec, types ...specs.LinuxNamespaceType) {
+	for i, ns := range s.Linux.Namespaces {
+		if slices.Contains(types, ns.Type) {
+			s.Linux.Namespaces[i].Path = "/run/ns/" + string(ns.Type)
+		}
+	}
+}
+
+func ownIDs(s *specs.Spec) {
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings, s.Linux.GIDMappings = shifted, shifted
+}
+
+// dockerShape: the network comes by a hook, names and addresses by files.
+func dockerShape(s *specs.Spec) {
+	s.Hooks = &specs.Hooks{Prestart: []specs.Hook{{Path: "/proc/1/exe", Args: []string{"libnetwork-setkey"}}}} //nolint:staticcheck // dockerd uses it
+	for _, name := range []string{"resolv.conf", "hostname", "hosts"} {
+		mounts(s, bind("/var/lib/docker/containers/c1/"+name, "/etc/"+name, "rbind", "rprivate"))
+	}
+	s.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"}
+}
+
+func containerdShape(s *specs.Spec) {
+	mounts(s, tmpfs("/run", "nosuid", "strictatime", "mode=755", "size=65536k"))
+	s.Process.Capabilities.Inheritable, s.Process.Capabilities.Ambient = nil, nil
+}
+
+// kubeletShape: a container of a pod lives in the namespaces of the pod's sandbox.
+func kubeletShape(s *specs.Spec) {
+	joined(s, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace)
+	s.Hostname = ""
+	const pod = "/var/lib/kubelet/pods/p1/"
+	mounts(s, bind(pod+"volumes/token", "/var/run/secrets/kubernetes.io/serviceaccount", "rbind", "rprivate", "ro"),
+		bind(pod+"etc-hosts", "/etc/hosts", "rbind", "rprivate", "rw"),
+		bind(pod+"containers/c/1", "/dev/termination-log", "rbind", "rprivate", "rw"))
+	s.Process.OOMScoreAdj = new(int)
+}
+
+// podmanShape: --tmpfs copies what it covers, and volumes have many words.
+func podmanShape(s *specs.Spec) {
+	mounts(s, tmpfs("/cache", "rprivate", "nosuid", "nodev", "tmpcopyup"),
+		bind("/srv/volume", "/data", "rprivate", "nosuid", "nodev", "rbind"),
+		bind("/run/c1/userdata/hosts", "/etc/hosts", "bind", "rprivate"))
+	s.Linux.RootfsPropagation = "private"
+}
+
+// privilegedShape: podman --privileged lists the host's devices, ptmx among them.
+func privilegedShape(s *specs.Spec) {
+	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
+	s.Linux.Devices = []specs.LinuxDevice{
+		{Path: "/dev/ptmx", Type: "c", Major: 5, Minor: 2}, {Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229},
+		{Path: "/dev/vda", Type: "b", Major: 254}, {Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200},
+	}
+	for i, m := range s.Mounts {
+		s.Mounts[i].Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "ro" })
+	}
+}
+
+// TestGoldenShapes pins how the plan of each shape differs from the default one, and
+// that each step says why it is there.
+func TestGoldenShapes(t *testing.T) {
+	usual := strings.Split(outline(planOf(t, gen.Runtime()).plan), "\n")
+	for name, sh := range shapes {
+		t.Run(name, func(t *testing.T) {
+			s := gen.Runtime()
+			if sh.edit != nil {
+				sh.edit(s)
+			}
+			p := planAt(t, s, sh.look).plan
+			compareGolden(t, "testdata/shape-"+name+".golden", difference(usual, strings.Split(outline(p), "\n")))
+			for i, step := range p.Steps() {
+				if step.Name == "" || strings.TrimSpace(step.Why) == "" {
+					t.Errorf("step %d (%s %q) does not say what it is for", i, step.Call, step.Name)
+				}
+			}
+		})
+	}
+}
+
+// difference shows what must be taken from a (-) and added (+) to make b of it, each
+// change below the line (@) that it follows.
+func difference(a, b []string) string {
+	// common[i][j] is the length of the longest common subsequence of a[i:] and b[j:].
+	common := make([][]int, len(a)+1)
+	for i := range common {
+		common[i] = make([]int, len(b)+1)
+	}
+	for i := len(a) - 1; i >= 0; i-- {
+		for j := len(b) - 1; j >= 0; j-- {
+			common[i][j] = max(common[i+1][j], common[i][j+1])
+			if a[i] == b[j] {
+				common[i][j] = 1 + common[i+1][j+1]
+			}
+		}
+	}
+	var out strings.Builder
+	last := "the beginning"
+	change := func(sign, line string) {
+		if last != "" {
+			out.WriteString("@ " + last + "\n")
+		}
+		last = ""
+		out.WriteString(sign + " " + line + "\n")
+	}
+	for i, j := 0, 0; i < len(a) || j < len(b); {
+		switch {
+		case i < len(a) && j < len(b) && a[i] == b[j]:
+			last = a[i]
+			i, j = i+1, j+1
+		case j == len(b) || i < len(a) && common[i+1][j] >= common[i][j+1]:
+			change("-", a[i])
+			i++
+		default:
+			change("+", b[j])
+			j++
+		}
+	}
+	return out.String()
+}
+
+func TestDifference(t *testing.T) {
+	got := difference([]string{"a", "b", "c", "d"}, []string{"a", "x", "c", "d", "e"})
+	if want := "@ a\n- b\n+ x\n@ d\n+ e\n"; got != want {
+		t.Errorf("difference = %q, want %q", got, want)
+	}
+}
