@@ -106,6 +106,9 @@ func (c Config) check(argv []string) error {
 	return nil
 }
 
+// InsideVariable is set to 1 in the environment of every command in a machine.
+const InsideVariable = "BOX_TEST_VM"
+
 // JobFile is where the guest finds its job, in its initial file system.
 const JobFile = "/job.json"
 

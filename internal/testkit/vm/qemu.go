@@ -70,6 +70,9 @@ func makeDisk(file string) error {
 // Missing names what this host lacks for a machine, and says how to get it; it is
 // empty if nothing is missing.
 func Missing() string {
+	if os.Getenv(InsideVariable) != "" {
+		return "this is the test VM, and there is none in it"
+	}
 	if os.Geteuid() != 0 {
 		return "the test VM needs root"
 	}

@@ -76,6 +76,7 @@ func addEntry(old []byte, line string) []byte {
 func environment(job *vm.Job) []string {
 	env := []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		vm.InsideVariable + "=1",
 		"TMPDIR=/var/tmp", // on the disk, where an overlay can have its upper layer
 	}
 	if job.Mode.Unprivileged() {
