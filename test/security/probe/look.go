@@ -132,18 +132,19 @@ func reach(paths []string) (any, error) {
 		var r Reached
 		var st unix.Stat_t
 		r.Exists = unix.Lstat(path, &st) == nil
+		file := path // to be written
 		if names, err := os.ReadDir(path); err == nil {
 			r.Names = len(names)
-			path += "/probe"
+			file += "/probe"
 		} else if fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
 			r.Bytes, _ = unix.Read(fd, make([]byte, 4096))
 			unix.Close(fd)
 		}
-		if fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_NONBLOCK, 0o600); err == nil {
+		if fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CREAT|unix.O_NONBLOCK, 0o600); err == nil {
 			r.Write = true
 			unix.Close(fd)
 		}
-		all[strings.TrimSuffix(path, "/probe")] = r
+		all[path] = r
 	}
 	return all, nil
 }
