@@ -85,7 +85,7 @@ func newBox(t *testing.T, words ...string) *box {
 		t.Fatal(programs.err)
 	}
 	dir := t.TempDir()
-	name := strings.NewReplacer("/", "-", " ", "-").Replace(t.Name())
+	name := strings.NewReplacer("/", "-", " ", "-", "'", "", ",", "").Replace(t.Name())
 	b := &box{
 		t: t, dir: dir, bundle: dir + "/bundle", root: dir + "/bundle/rootfs", state: dir + "/state",
 		id: fmt.Sprintf("security-%d-%s", os.Getpid(), name), spec: gen.Runtime(),

@@ -29,6 +29,7 @@ var verbs = map[string]func(args []string) (any, error){
 	"sockets": sockets,
 	"reexec":  reexec,
 	"reach":   reach,
+	"tree":    tree,
 }
 
 func main() {
