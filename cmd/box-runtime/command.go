@@ -29,19 +29,7 @@ func commands(g *globals) []*command {
 		specCommand(), createCommand(g), startCommand(g), runCommand(g), execCommand(g),
 		stateCommand(g), listCommand(g), psCommand(g), killCommand(g), pauseCommand(g), resumeCommand(g),
 		updateCommand(g), eventsCommand(g), deleteCommand(g), planCommand(), featuresCommand(),
-		refused("checkpoint", "[flags] ID", "write a running container to disk"),
-		refused("restore", "[flags] ID", "read a container back from disk"),
-	}
-}
-
-// refused is a verb that runc has and we do not have yet. It is listed, so that
-// nobody takes it for a typing error.
-func refused(name, usage, about string) *command {
-	return &command{
-		name: name, usage: usage, about: about + " (not supported yet)", max: -1, flags: nil,
-		run: func(context.Context, []string) error {
-			return errdefs.New(errdefs.ErrUnsupported, "%s: not supported yet", name)
-		},
+		checkpointCommand(g), restoreCommand(g),
 	}
 }
 
@@ -71,9 +59,6 @@ func dispatch(ctx context.Context, g *globals, args []string) error {
 }
 
 func (c *command) invoke(ctx context.Context, args []string) error {
-	if len(c.flags) == 0 && c.max == -1 {
-		return c.run(ctx, args) // a refused verb: its flags do not matter
-	}
 	wantHelp := false
 	flags := append(c.flags, on(&wantHelp, "show this help", "help", "h"))
 	rest, err := parse(c.name, flags, args, c.order)

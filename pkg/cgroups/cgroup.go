@@ -137,6 +137,9 @@ func (c *Cgroup) Legacy() []legacy.Place {
 	return c.legacy.Places()
 }
 
+// Unified tells whether the unified hierarchy has all controllers, and v1 none.
+func (c *Cgroup) Unified() bool { return c.root != "" && c.legacy == nil }
+
 // Create makes the group. One that exists already may be used if it is empty and
 // not frozen: two containers in one group could not be told apart when they are
 // killed, and a process cloned into a frozen group never runs. The words of its

@@ -46,6 +46,9 @@ var (
 	verbUpdate = verb{[]Status{Created, Running, Paused}, func(id string, st Status) error {
 		return errdefs.New(errdefs.ErrConflict, "container not running: %s is %s", id, st)
 	}}
+	verbCheckpoint = verb{[]Status{Running, Paused}, func(id string, st Status) error {
+		return errdefs.New(errdefs.ErrConflict, "Container cannot be checkpointed in %s state: %s", st, id)
+	}}
 	verbDelete = verb{[]Status{Created, Stopped}, func(id string, st Status) error {
 		return errdefs.WithHint(
 			errdefs.New(errdefs.ErrConflict, "cannot delete container %s that is not stopped: %s", id, st),

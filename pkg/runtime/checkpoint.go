@@ -1,0 +1,325 @@
+package runtime
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/internal/atomicfile"
+	"box/internal/errdefs"
+	"box/internal/sys"
+	"box/pkg/criu"
+)
+
+// CheckpointOptions are those of checkpoint and restore. Paths are relative to the
+// working directory, but for ParentPath.
+type CheckpointOptions struct {
+	Criu       string // the program; empty is the one in PATH
+	ImagePath  string // directory of the images; empty is "checkpoint"
+	WorkPath   string // directory of the log; empty is that of the images
+	ParentPath string // of earlier images, relative to ImagePath
+
+	PreDump, LeaveRunning                                       bool
+	TCPEstablished, TCPSkipInFlight, ExtUnixSk, ShellJob        bool
+	FileLocks, LinkRemap, AutoDedup, LazyPages                  bool
+	ManageCgroups, PageServer, PagePort, LSMProfile, LSMContext string
+	StatusFD                                                    int // told when lazy pages can be fetched; -1 is nobody
+}
+
+// The names of criu's logs, which people look for, and of the note of what the standard
+// streams were.
+const (
+	dumpLog         = "dump.log"
+	restoreLog      = "restore.log"
+	descriptorsFile = "descriptors.json"
+)
+
+// images are the directories of one dump or restore, opened.
+type images struct {
+	dir, work *os.File // work is nil if it is dir
+	mode      int      // of restoring cgroups
+}
+
+func (o *CheckpointOptions) open(create bool) (*images, error) {
+	mode, err := criu.Mode(o.ManageCgroups)
+	if err != nil {
+		return nil, err
+	}
+	dir := o.ImagePath
+	if dir == "" {
+		dir = "checkpoint"
+	}
+	if create {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkParent(dir, o.ParentPath); err != nil {
+		return nil, err
+	}
+	i := &images{mode: mode}
+	if i.dir, err = os.Open(dir); err != nil || o.WorkPath == "" {
+		return i, err
+	}
+	if err := os.MkdirAll(o.WorkPath, 0o700); err != nil {
+		return i, err
+	}
+	i.work, err = os.Open(o.WorkPath)
+	return i, err
+}
+
+// checkParent checks --parent-path in runc's words.
+func checkParent(dir, parent string) error {
+	if parent == "" {
+		return nil
+	}
+	if filepath.IsAbs(parent) {
+		return errdefs.New(errdefs.ErrInvalid, "--parent-path must be relative: %s", parent)
+	}
+	st, err := os.Stat(filepath.Join(dir, parent))
+	if err == nil && !st.IsDir() {
+		err = &os.PathError{Op: "stat", Path: filepath.Join(dir, parent), Err: unix.ENOTDIR}
+	}
+	if err != nil {
+		return errdefs.New(errdefs.ErrInvalid, "invalid --parent-path: %w", err)
+	}
+	return nil
+}
+
+func (i *images) close() {
+	if i == nil {
+		return
+	}
+	for _, f := range []*os.File{i.dir, i.work} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// options are those that dump and restore share.
+func (o *CheckpointOptions) options(i *images, log string, annotations map[string]string) *criu.Options {
+	return &criu.Options{
+		Images: i.dir, Work: i.work, Log: log, Cgroups: i.mode, ConfigFile: criuConfig(annotations),
+		TCPEstablished: o.TCPEstablished, ExtUnixSk: o.ExtUnixSk, ShellJob: o.ShellJob, FileLocks: o.FileLocks,
+		AutoDedup: o.AutoDedup, LazyPages: o.LazyPages,
+		// Engines make the network before and after, and know best what was in it.
+		EmptyNamespace: unix.CLONE_NEWNET,
+	}
+}
+
+// criuConfig is a file whose settings criu prefers to ours: the one that an annotation
+// names, none if that is empty, else the one that runc uses.
+func criuConfig(annotations map[string]string) string {
+	if file, ok := annotations["org.criu.config"]; ok {
+		return file
+	}
+	return "/etc/criu/runc.conf"
+}
+
+// Checkpoint writes a running container to disk. Unless it is to go on, it is deleted
+// then.
+func (r *Runtime) Checkpoint(ctx context.Context, id string, o CheckpointOptions) error {
+	dirs, err := o.open(true)
+	defer dirs.close()
+	if err != nil {
+		return err
+	}
+	return r.change(id, &verbCheckpoint, func(c *container) error {
+		if err := r.dump(c, &o, dirs); err != nil {
+			return err
+		}
+		if o.PreDump || o.LeaveRunning {
+			return nil
+		}
+		return r.remove(ctx, c, c.Hooks)
+	})
+}
+
+func (r *Runtime) dump(c *container, o *CheckpointOptions, dirs *images) error {
+	config, err := c.config()
+	if err != nil {
+		return err
+	}
+	opts := o.options(dirs, dumpLog, config.Annotations)
+	opts.Root, opts.Pid, opts.Parent, opts.LeaveRunning = c.Rootfs, c.Pid, o.ParentPath, o.LeaveRunning
+	opts.TCPSkipInFlight, opts.LinkRemap = o.TCPSkipInFlight, o.LinkRemap
+	opts.PageServer = o.PageServer
+	if o.PageServer != "" {
+		if opts.PagePort, err = strconv.Atoi(o.PagePort); err != nil {
+			return errdefs.New(errdefs.ErrInvalid, "--page-server: invalid port number %q", o.PagePort)
+		}
+	}
+	if group, err := c.cgroup(); err == nil && group.Unified() {
+		opts.FreezeCgroup = group.Dir()
+	}
+	if opts.External, err = externalNamespaces(config.Linux.Namespaces); err != nil {
+		return err
+	}
+	kind := criu.Dump
+	if o.PreDump {
+		kind = criu.PreDump
+	} else if err := c.describe(config, opts, dirs); err != nil {
+		return err
+	}
+	if err := o.checkFeatures(); err != nil {
+		return err
+	}
+	err = criu.Run(criu.Command{Path: o.Criu}, kind, opts, func(n *criu.Notice) error {
+		r.debugf("criu: %s", n.Script)
+		if n.Script == "status-ready" && o.StatusFD >= 0 {
+			_, err := unix.Write(o.StatusFD, []byte{0})
+			return errors.Join(err, unix.Close(o.StatusFD))
+		}
+		return nil
+	})
+	if err != nil {
+		r.quote(dirs, dumpLog)
+		return fmt.Errorf("checkpoint container %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+// checkFeatures asks for what only some kernels can do.
+func (o *CheckpointOptions) checkFeatures() error {
+	if !o.PreDump && !o.LazyPages {
+		return nil
+	}
+	memTrack, lazyPages, err := criu.Check(criu.Command{Path: o.Criu})
+	switch {
+	case err != nil:
+		return fmt.Errorf("CRIU feature check failed: %w", err)
+	case o.PreDump && !memTrack:
+		return errdefs.New(errdefs.ErrUnsupported, "criu is missing features: [MemTrack]")
+	case o.LazyPages && !lazyPages:
+		return errdefs.New(errdefs.ErrUnsupported, "criu is missing features: [LazyPages]")
+	}
+	return nil
+}
+
+// describe tells criu what of the container comes from outside, and writes down what
+// its standard streams are.
+func (c *container) describe(s *specs.Spec, opts *criu.Options, dirs *images) error {
+	root, err := os.Open(c.Rootfs)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, m := range bindMounts(s) {
+		name := resolved(root, m.Destination)
+		opts.Mounts = append(opts.Mounts, criu.Pair{Key: name, Value: name})
+	}
+	for _, path := range s.Linux.MaskedPaths {
+		// Directories are masked by a file system of ours, which criu knows to write.
+		if st, err := os.Stat(fmt.Sprintf("/proc/%d/root/%s", c.Pid, path)); err == nil && !st.IsDir() {
+			opts.Mounts = append(opts.Mounts, criu.Pair{Key: path, Value: "/dev/null"})
+		}
+	}
+	for _, node := range deviceNodes(s) {
+		opts.Mounts = append(opts.Mounts, criu.Pair{Key: node, Value: node})
+	}
+	streams := make([]string, firstPreserved)
+	for fd := range streams {
+		streams[fd], _ = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", c.Pid, fd)) // closed ones have no name
+	}
+	data, err := json.Marshal(streams)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteVolatile(filepath.Join(dirs.dir.Name(), descriptorsFile), data, 0o600)
+}
+
+// bindMounts are the mounts of a specification that show something of the host.
+func bindMounts(s *specs.Spec) []specs.Mount {
+	var binds []specs.Mount
+	for _, m := range s.Mounts {
+		if m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind") {
+			binds = append(binds, m)
+		}
+	}
+	return binds
+}
+
+// deviceNodes are the device nodes that a container may have bound from the host: the
+// default ones and those of the specification.
+func deviceNodes(s *specs.Spec) []string {
+	nodes := []string{"/dev/null", "/dev/random", "/dev/full", "/dev/tty", "/dev/zero", "/dev/urandom"}
+	for _, d := range s.Linux.Devices {
+		nodes = append(nodes, d.Path)
+	}
+	return nodes
+}
+
+// resolved is where a mount point lies in a root directory when links are followed; as
+// it is written if that cannot be told.
+func resolved(root *os.File, path string) string {
+	f, err := sys.OpenInRoot(root, path, unix.O_PATH, 0)
+	if err != nil {
+		return path
+	}
+	defer f.Close()
+	base, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", root.Fd()))
+	if err != nil {
+		return path
+	}
+	at, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if rest, ok := strings.CutPrefix(at, base); err == nil && ok && rest != "" {
+		return rest
+	}
+	return path
+}
+
+// outside are the namespaces that criu can leave alone when they were joined, and what
+// it calls them.
+var outside = map[specs.LinuxNamespaceType][2]string{
+	specs.NetworkNamespace: {"net", "extRootNetNS"}, specs.PIDNamespace: {"pid", "extRootPidNS"},
+}
+
+// externalNamespaces names the joined namespaces for a dump.
+func externalNamespaces(list []specs.LinuxNamespace) (external []string, err error) {
+	for _, n := range list {
+		words, ok := outside[n.Type]
+		if !ok || n.Path == "" {
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(n.Path, &st); err != nil {
+			return nil, &os.PathError{Op: "stat", Path: n.Path, Err: err}
+		}
+		external = append(external, fmt.Sprintf("%s[%d]:%s", words[0], st.Ino, words[1]))
+	}
+	return external, nil
+}
+
+// quotedLines is how many of the errors in criu's log are repeated.
+const quotedLines = 10
+
+// quote repeats what criu's log says of errors as warnings: its answer has but a number.
+func (r *Runtime) quote(dirs *images, log string) {
+	dir := dirs.dir
+	if dirs.work != nil {
+		dir = dirs.work
+	}
+	f, err := os.Open(filepath.Join(dir.Name(), log))
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for n := 0; n < quotedLines && lines.Scan(); {
+		if strings.Contains(lines.Text(), "Error") {
+			r.warn(log + ": " + lines.Text())
+			n++
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package runtime
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// needsCriu skips where criu is missing or cannot work with the kernel (that of Debian
+// 12 does not start on Linux 6.18).
+func needsCriu(t *testing.T) {
+	t.Helper()
+	check := exec.Command("criu", "check")
+	check.Dir = t.TempDir() // it may leave a log there
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Skipf("needs a criu that works with this kernel: %v\n%s", err, bytes.TrimSpace(out))
+	}
+}
+
+// nulls calls box-runtime with /dev/null as its streams: files of the host would be none
+// that criu finds in the container.
+func (b *bench) nulls(args ...string) {
+	b.t.Helper()
+	if err := b.command(args...).Run(); err != nil {
+		b.t.Fatalf("box-runtime %v: %v", args, err)
+	}
+}
+
+// counter is the number that the container of these tests counts up in a file.
+func (b *bench) counter() int {
+	data, _ := os.ReadFile(b.bundle + "/rootfs/tmp/n") // not yet there, or just being written
+	n, _ := strconv.Atoi(strings.TrimSpace(string(data)))
+	return n
+}
+
+// counts waits until the container has counted further than from. It writes to a file
+// of the host, of which nobody would tell us; so we look again and again.
+func (b *bench) counts(from int) int {
+	b.t.Helper()
+	for range 600 {
+		if n := b.counter(); n > from {
+			return n
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	b.t.Fatalf("the container does not count beyond %d", from)
+	return 0
+}
+
+// A container that was written to disk goes on from there, with its processes, its
+// mounts and its place.
+func TestCheckpointAndRestore(t *testing.T) {
+	b := newBench(t, "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /tmp/n; sleep 0.1; done")
+	needsCriu(t)
+	dir := b.bundle
+	b.save()
+	b.nulls("run", "--detach", b.id)
+	defer b.do("delete", "--force", b.id)
+	b.counts(0)
+	b.do("checkpoint", "--leave-running", "--image-path", dir+"/first", "--work-path", dir+"/work", b.id)
+	b.counts(b.counter())
+	images := dir + "/images"
+	b.do("checkpoint", "--image-path", images, "--work-path", dir+"/work", b.id)
+	if st := b.state(); st != nil {
+		t.Fatalf("after the checkpoint: %+v", st)
+	}
+	b.nothingLeft()
+	stopped := b.counter()
+	b.nulls("restore", "--detach", "--image-path", images, "--work-path", dir+"/work", "--pid-file", dir+"/pid", b.id)
+	st := b.expectStatus(Running)
+	if got := textOf(t, dir+"/pid"); got != strconv.Itoa(st.Pid) {
+		t.Errorf("pid file %q, state %d", got, st.Pid)
+	}
+	if n := b.counts(stopped); n > stopped+100 {
+		t.Errorf("counts on from %d, stopped at %d", n, stopped)
+	}
+	if out := b.do("exec", b.id, "echo", "here"); out != "here\n" {
+		t.Errorf("exec: %q", out)
+	}
+	if groups := textOf(t, "/proc/"+strconv.Itoa(st.Pid)+"/cgroup"); !strings.Contains(groups, b.id) {
+		t.Errorf("restored into %s", groups)
+	}
+	if mounts := textOf(t, "/proc/self/mountinfo"); strings.Contains(mounts, "criu-root") {
+		t.Error("the mount for criu is left behind")
+	}
+	b.do("pause", b.id)
+	b.do("resume", b.id)
+}
+
+// In the foreground restore ends as the container does, and leaves nothing; what were
+// pipes are ours then.
+func TestRestoreInTheForeground(t *testing.T) {
+	b := newBench(t, "sh", "-c", "i=0; while [ ! -e /tmp/end ]; do i=$((i+1)); echo $i > /tmp/n; sleep 0.1; done; echo the end; exit 7")
+	needsCriu(t)
+	b.save()
+	run := b.command("run", "--detach", b.id)
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	run.Stdout = in
+	if err := errors.Join(run.Run(), in.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b.counts(0)
+	images := b.bundle + "/images"
+	b.do("checkpoint", "--image-path", images, b.id)
+	if err := os.WriteFile(b.bundle+"/rootfs/tmp/end", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := b.command("restore", "--image-path", images, b.id).Output() // a pipe in the old one's place
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 7 || string(text) != "the end\n" {
+		t.Errorf("restore: %v, %q", err, text)
+	}
+	if st := b.state(); st != nil {
+		t.Errorf("left: %+v", st)
+	}
+}
+
+// What cannot be done is refused before anything is made or ended.
+func TestCheckpointRefusals(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	b.save()
+	b.do("create", b.id)
+	defer b.do("delete", "--force", b.id)
+	file := b.bundle + "/file"
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[string][]string{
+		"Container cannot be checkpointed in created state":  {"checkpoint", b.id},
+		"container does not exist: ghost":                    {"checkpoint", "ghost"},
+		"--parent-path must be relative":                     {"checkpoint", "--parent-path", "/x", b.id},
+		"invalid --parent-path: stat img/none":               {"checkpoint", "--image-path", "img", "--parent-path", "none", b.id},
+		"not a directory":                                    {"checkpoint", "--image-path", "img", "--parent-path", "../file", b.id},
+		"invalid manage-cgroups-mode value":                  {"checkpoint", "--manage-cgroups-mode", "hard", b.id},
+		"use --page-server ADDRESS:PORT":                     {"checkpoint", "--page-server", "x", b.id},
+		`namespace "pid" is not supported`:                   {"checkpoint", "--empty-ns", "pid", b.id},
+		"open missing: no such file or directory":            {"restore", "--image-path", "missing", b.id},
+		"container with given ID already exists: " + b.id:    {"restore", "--image-path", ".", b.id},
+		"images/descriptors.json: no such file or directory": {"restore", "--image-path", b.bundle + "/images", b.id + "-2"},
+	} {
+		if strings.Contains(want, "descriptors") {
+			if err := os.Mkdir(b.bundle+"/images", 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r := b.try(args...); r.code != 1 || !strings.Contains(r.err, want) {
+			t.Errorf("%v: %+v, want %q", args, r, want)
+		}
+	}
+	b.expectStatus(Created)
+}
