@@ -23,6 +23,10 @@
 //   - The source of a masked file is the host's /dev/null, opened before the pivot
 //     and verified (CVE-2025-31133).
 //
+// What no list of system calls in the container's namespaces can do (to open a source
+// that only the host's root may, to translate a mount's owners, to copy a tree), the
+// program asks its parent for: see Errand. The package only says what is wanted.
+//
 // It is not a mounter: it calls nothing but the few looks in Look. It mounts no
 // images; the root directory is there when a container begins.
 package rootfs
