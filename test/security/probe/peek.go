@@ -72,13 +72,16 @@ func (p *peeker) round(proc *os.File) {
 // the container's own and no find: so what it executes is looked at again at the end.
 func (p *peeker) look(pid int) {
 	dir := "/proc/" + strconv.Itoa(pid)
-	p.directory(dir+"/root", "root directory")
-	p.directory(dir+"/cwd", "working directory")
 	if !p.stranger(dir) {
 		return
 	}
 	p.found.Strangers++
 	finds, caps := p.descriptors(dir+"/fd"), p.beyond(dir)
+	for _, link := range []string{"root", "cwd"} {
+		if p.elsewhere(dir + "/" + link) {
+			finds = append(finds, "another "+link)
+		}
+	}
 	if fd, err := unix.Open(dir+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		unix.Close(fd)
 		if caps != "" {
@@ -136,13 +139,11 @@ func (p *peeker) grab(finds ...string) {
 	}
 }
 
-// directory finds out whether a link of procfs leads to a directory that is not the
+// elsewhere reports whether a link of procfs leads to a directory that is not the
 // container's root.
-func (p *peeker) directory(link, what string) {
+func (p *peeker) elsewhere(link string) bool {
 	var st unix.Stat_t
-	if unix.Stat(link, &st) == nil && (st.Dev != p.root.Dev || st.Ino != p.root.Ino) {
-		p.grab(what)
-	}
+	return unix.Stat(link, &st) == nil && (st.Dev != p.root.Dev || st.Ino != p.root.Ino)
 }
 
 // stranger opens what a process executes and says whether that is none of the
