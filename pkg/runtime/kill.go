@@ -235,8 +235,37 @@ func (c *container) killInit() error {
 	if err := sys.PidfdSendSignal(pidfd, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
-	_, err = sys.PollPidfd(pidfd, -1)
-	return err
+	if c.frozen() { // which holds it back in cgroup v1
+		if err := c.thaw(context.Background()); err != nil {
+			return err
+		}
+	}
+	return c.awaitEnd(pidfd)
+}
+
+// How long the end of a killed process is waited for, in milliseconds: until it would
+// take a look whether it cannot end, and until it is given up.
+const (
+	usualEnd = 1000
+	lastEnd  = 10_000
+)
+
+// awaitEnd waits for the end of the killed init process. The first process of a pid
+// namespace only ends when all others are reaped, and those that came by exec may be
+// children of our caller, who waits for us: with nothing of it left but that wait, it is
+// dead enough.
+func (c *container) awaitEnd(pidfd *os.File) error {
+	ended, err := sys.PollPidfd(pidfd, usualEnd)
+	if ended || err != nil {
+		return err
+	}
+	if p, ok := c.process(); ok && p.exiting {
+		return nil
+	}
+	if ended, err = sys.PollPidfd(pidfd, lastEnd-usualEnd); ended || err != nil {
+		return err
+	}
+	return errdefs.New(errdefs.ErrUnavailable, "container init still running: process %d of %s does not end", c.Pid, c.ID)
 }
 
 // poststop runs the hooks that follow a container's end. A failure is a warning:

@@ -251,6 +251,32 @@ func TestSignalsEndACreatedContainer(t *testing.T) {
 	}
 }
 
+// A caller that waits for our delete cannot reap the processes that it has in the
+// container meanwhile, without which init does not end. Delete does not wait for that.
+func TestDeleteWaitsForNobodyElsesChildren(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }()
+	if r := b.run("--detach"); r.code != 0 {
+		t.Fatal(r.err)
+	}
+	init := b.state().Pid
+	b.do("exec", "--detach", "--pid-file", b.bundle+"/pid", b.id, "sleep", "1001")
+	b.do("delete", "--force", b.id)
+	other, err := strconv.Atoi(textOf(t, b.bundle+"/pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range []int{other, init} { // in this order: the second ends with the first
+		var ws unix.WaitStatus
+		if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil || !ws.Signaled() {
+			t.Errorf("process %d: status %#x, %v", pid, ws, err)
+		}
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	b := newBench(t)
 	for _, c := range []struct {
