@@ -3,7 +3,9 @@ package cgroups
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,6 +89,32 @@ func placeRefused(err error) bool {
 		}
 	}
 	return false
+}
+
+// Late tells whether a child of ours cannot be born in the group, and will be moved
+// there by Launch: a user may move processes only below a group that is his
+// (cgroup-v2.rst, "Delegation Containment"), and systemd does it for him. Until
+// Launch returns the child must wait with whatever depends on its group, a new
+// cgroup namespace above all.
+func (c *Cgroup) Late() bool {
+	if !c.rootless || c.none || c.root == "" || os.Geteuid() == 0 {
+		return false
+	}
+	data, err := kernfs.Read("/proc/self/cgroup")
+	own, ok := unifiedPath(data)
+	if err != nil || !ok {
+		return true
+	}
+	procs := filepath.Join(c.root, commonAncestor(own, c.path), "cgroup.procs")
+	return unix.Access(procs, unix.W_OK) != nil
+}
+
+// commonAncestor is the deepest group that two groups are in or are.
+func commonAncestor(a, b string) string {
+	for a != "/" && a != b && !strings.HasPrefix(b, a+"/") {
+		a = path.Dir(a)
+	}
+	return a
 }
 
 // Join moves a process into the group in the unified hierarchy.

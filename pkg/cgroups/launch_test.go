@@ -177,3 +177,22 @@ func TestDenied(t *testing.T) {
 func pidsLimit(n int64) *specs.LinuxResources {
 	return &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &n}}
 }
+
+func TestCommonAncestor(t *testing.T) {
+	for _, c := range []struct{ a, b, want string }{
+		{"/user.slice/session.scope", "/user.slice/user@1.service/x.scope", "/user.slice"},
+		{"/a/b", "/a/b", "/a/b"}, {"/a/b", "/a/bc", "/a"}, {"/a", "/a/b", "/a"}, {"/a/b", "/a", "/a"}, {"/", "/a", "/"}, {"/a", "/b", "/"},
+	} {
+		if have := commonAncestor(c.a, c.b); have != c.want {
+			t.Errorf("%s, %s: %s", c.a, c.b, have)
+		}
+	}
+}
+
+// TestLateIsForUsers: root's children are born where they belong.
+func TestLateIsForUsers(t *testing.T) {
+	c := newGroup(t)
+	if c.Late() {
+		t.Error("a child of root has to wait")
+	}
+}

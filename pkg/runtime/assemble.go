@@ -28,6 +28,7 @@ type blueprint struct {
 	tty   *console // its terminal, if it has one
 	hooks bool     // the parent has something to do before pivot_root
 	wait  bool     // the program waits for start
+	late  bool     // it is moved into its cgroup, not born there
 }
 
 // plan writes down how a container comes about. The order of these lines is the
@@ -42,6 +43,9 @@ func (bp *blueprint) plan() (*assembly, error) {
 	bp.set.AddJoins(b.plan, bp.joins)
 	if bp.set.Succeeds() {
 		b.plan.Mark(markBorn, "the parent knows from here on which process is the container's")
+	}
+	if bp.late {
+		b.plan.Await(launch.Int(bp.fds.permit), "wait for the cgroup", "the parent may not have us born in it, and has us moved")
 	}
 	bp.set.AddCgroup(b.plan)
 	bp.set.AddTime(b.plan)

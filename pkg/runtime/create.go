@@ -59,6 +59,7 @@ type creation struct {
 	permit *os.File // our end of the pipe that lets the program go on
 	built  *assembly
 	proc   *launch.Process
+	late   bool // the program waits until it is in its cgroup
 	hooked bool // a hook has run: poststop is owed
 	wait   bool // the program waits for start
 	child  bool // the command dies with us

@@ -42,6 +42,8 @@ func (c *creation) blueprint() (*blueprint, error) {
 		return nil, err
 	}
 	c.fds, bp.wait = bp.fds, c.wait
+	c.late = c.group.Late()
+	bp.late = c.late
 	if n := c.facts.listen; n > 0 { // sd_listen_fds(3): the command is pid 1 of its namespace
 		bp.env = append(bp.env, "LISTEN_FDS="+strconv.Itoa(n), "LISTEN_PID=1")
 	}
@@ -182,6 +184,9 @@ func (c *creation) launch() error {
 	})
 	c.fds.started()
 	c.spaces.Close()
+	if err == nil && c.late {
+		_, err = c.permit.WriteString(word)
+	}
 	return err
 }
 
