@@ -11,7 +11,7 @@ import (
 )
 
 // execs is how often each peeker sees somebody join.
-const execs = 200
+const execs = 120
 
 // TestNothingToGrabFromWhoJoins: a container watches its procfs while commands are
 // executed in it. Before a command is the container's own, it must not offer
