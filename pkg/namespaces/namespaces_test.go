@@ -180,7 +180,7 @@ func testPlan(t *testing.T, l *specs.Linux, want []string) {
 			got = append(got, call)
 		}
 	}
-	want = append(want, "setns(9, CLONE_NEWNS|CLONE_NEWUSER|CLONE_NEWPID)", "setns(9, CLONE_NEWPID)")
+	want = append(want, "setns(9, CLONE_NEWNS|CLONE_NEWUSER|CLONE_NEWPID)", "setresgid(0, 0, 0)", "setresuid(0, 0, 0)", "setns(9, CLONE_NEWPID)")
 	if diff := cmp.Diff(sorted(want), sorted(got)); diff != "" {
 		t.Error(diff)
 	}

@@ -178,4 +178,18 @@ func AddEnter(p *launch.Plan, pidfd launch.Arg, flags uintptr) {
 		Call: launch.Setns,
 		Args: []launch.Arg{pidfd, launch.Int(flags)},
 	})
+	if flags&unix.CLONE_NEWUSER == 0 {
+		return
+	}
+	for _, id := range []struct {
+		name string
+		call launch.Call
+	}{{"group", launch.Setresgid}, {"user", launch.Setresuid}} {
+		p.Add(launch.Step{
+			Name: "become " + id.name + " 0 of the joined user namespace", Call: id.call,
+			Why:   "what the program makes from here on (its terminal, its keyring) would belong to nobody in there",
+			Args:  []launch.Arg{launch.Int(0), launch.Int(0), launch.Int(0)},
+			Allow: []launch.Allow{{Errno: unix.EINVAL}}, // a namespace need not have an id 0
+		})
+	}
 }

@@ -32,7 +32,7 @@ func Check(devices map[string]specs.LinuxNetDevice) error {
 
 // validName is the kernel's rule (net/core/dev.c, dev_valid_name).
 func validName(name string) bool {
-	return name != "" && len(name) < unix.IFNAMSIZ && name != "." && name != ".." && !strings.ContainsAny(name, "/: \t\n\v\f\r\x00\xa0")
+	return name != "" && len(name) < unix.IFNAMSIZ && name != "." && name != ".." && !strings.ContainsAny(name, "/: \t\n\v\f\r\x00") && !strings.Contains(name, "\xa0")
 }
 
 // inside is the device's name, or template, in the container.

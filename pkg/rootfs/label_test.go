@@ -16,9 +16,12 @@ func TestMountLabel(t *testing.T) {
 	s := &specs.Spec{
 		Root: &specs.Root{Path: "rootfs"},
 		Mounts: []specs.Mount{
-			{Destination: "/proc", Type: "proc"}, {Destination: "/sys", Type: "sysfs"},
-			{Destination: "/dev", Type: "tmpfs"}, {Destination: "/dev/pts", Type: "devpts", Options: []string{"newinstance"}},
-			{Destination: "/dev/mqueue", Type: "mqueue"}, {Destination: "/data", Type: "bind", Source: "/data"},
+			{Destination: "/proc", Type: "proc"},
+			{Destination: "/sys", Type: "sysfs"},
+			{Destination: "/dev", Type: "tmpfs"},
+			{Destination: "/dev/pts", Type: "devpts", Options: []string{"newinstance"}},
+			{Destination: "/dev/mqueue", Type: "mqueue"},
+			{Destination: "/data", Type: "bind", Source: "/data"},
 		},
 		Linux: &specs.Linux{MountLabel: label, MaskedPaths: []string{"/proc/acpi"}, Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}}},
 	}

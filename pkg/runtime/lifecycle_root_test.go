@@ -17,7 +17,6 @@ import (
 	"box/internal/sys"
 	"box/pkg/cgroups"
 	"box/pkg/spec/gen"
-	"box/pkg/terminal"
 )
 
 func TestLifecycle(t *testing.T) {
@@ -587,41 +586,6 @@ func TestDeleteForceEndsAHangingCreate(t *testing.T) {
 	}
 }
 
-func TestTerminalOverConsoleSocket(t *testing.T) {
-	b := newBench(t, "sh", "-c", "tty; ls -l /dev/console | cat")
-	b.spec.Process.Terminal = true
-	b.spec.Process.ConsoleSize = &specs.Box{Height: 33, Width: 77}
-	b.spec.Process.Args = []string{"sh", "-c", "tty; cat /dev/console"}
-	b.save()
-	if r := b.try("create", b.id); r.code != 1 || !strings.Contains(r.err, "without setting console socket") {
-		t.Errorf("create without a socket: %+v", r)
-	}
-	socket := b.bundle + "/console.sock"
-	if len(socket) > 100 {
-		socket = filepath.Join(os.TempDir(), b.id[:20]+".sock")
-	}
-	l, err := terminal.Listen(socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	b.do("create", "--console-socket", socket, b.id)
-	defer b.do("delete", "--force", b.id)
-	master, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer master.Close()
-	if rows, cols, err := terminal.Size(master); rows != 33 || cols != 77 {
-		t.Errorf("size = %d x %d (%v), want 33 x 77", rows, cols, err)
-	}
-	b.do("start", b.id)
-	line := make([]byte, 64)
-	n, err := master.Read(line)
-	if got := string(line[:n]); !strings.HasPrefix(got, "/dev/pts/0") {
-		t.Errorf("the command's terminal is %q (%v)", got, err)
-	}
-}
 
 // The streams are made by somebody else, often root; the command's user must be able
 // to open them by name all the same, in run and in exec.

@@ -114,8 +114,10 @@ func podmanShape(s *specs.Spec) {
 func privilegedShape(s *specs.Spec) {
 	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
 	s.Linux.Devices = []specs.LinuxDevice{
-		{Path: "/dev/ptmx", Type: "c", Major: 5, Minor: 2}, {Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229},
-		{Path: "/dev/vda", Type: "b", Major: 254}, {Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200},
+		{Path: "/dev/ptmx", Type: "c", Major: 5, Minor: 2},
+		{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229},
+		{Path: "/dev/vda", Type: "b", Major: 254},
+		{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200},
 	}
 	for i, m := range s.Mounts {
 		s.Mounts[i].Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "ro" })

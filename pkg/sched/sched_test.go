@@ -151,10 +151,18 @@ func TestIOPriority(t *testing.T) {
 
 func TestParseList(t *testing.T) {
 	for _, c := range []struct{ list, mask, text string }{
-		{"0", "0x1", ""}, {"0-3,7", "0x8f", ""}, {"1,0", "0x3", ""}, {" 2 , 64", "0x10000000000000004", ""},
+		{"0", "0x1", ""},
+		{"0-3,7", "0x8f", ""},
+		{"1,0", "0x3", ""},
+		{" 2 , 64", "0x10000000000000004", ""},
 		{"", "0x0", ""},
-		{"a", "", `"a" is no list`}, {"3-1", "", "no list"}, {"1-", "", "no list"}, {"1,,2", "", "no list"},
-		{"-1", "", "no list"}, {"0-128", "", "128 is not below 128"}, {"0-9876543210", "", "not below 128"},
+		{"a", "", `"a" is no list`},
+		{"3-1", "", "no list"},
+		{"1-", "", "no list"},
+		{"1,,2", "", "no list"},
+		{"-1", "", "no list"},
+		{"0-128", "", "128 is not below 128"},
+		{"0-9876543210", "", "not below 128"},
 		{"99999999999999999999", "", "no list"},
 	} {
 		mask, err := ParseList(c.list, 128)

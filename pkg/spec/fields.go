@@ -43,10 +43,6 @@ func refuse(s *specs.Spec) error {
 	return nil
 }
 
-// positive tells whether a limit asks for something: not absent, not 0 and not
-// the -1 that stands for "no limit".
-func positive[T ~int64 | ~uint16 | ~uint32 | ~uint64](v *T) bool { return v != nil && *v > 0 }
-
 // The functions below return a section of the configuration, an empty one where
 // it is absent. They keep the table free of closures, which would have to be
 // made each time the program starts.
