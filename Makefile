@@ -52,6 +52,7 @@ demo: check-root build ## build testdata/hello, run it on port 8080 and fetch it
 
 test: check-root ## install what the tests need, then run every test
 	@sh scripts/test-deps.sh
+	@GO='$(GO)' sh scripts/crictl.sh >/dev/null || echo "no crictl: the tests of Kubernetes' runtime interface are skipped"
 	@$(MAKE) --no-print-directory build
 	@GO='$(GO)' sh scripts/test.sh ./...
 

@@ -98,9 +98,9 @@ func TestDocker(t *testing.T) {
 				{"info", testInfo},
 				{"health", testHealth},
 				{"build", testBuild},
-				{"daemon", func(c client, name string) { testDaemonRestart(c, name, d) }},
 			})
 		})
+		t.Run("daemon", func(t *testing.T) { testDaemonRestart(d.in(t), "daemon", d) })
 	})
 }
 

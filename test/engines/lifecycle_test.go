@@ -41,11 +41,11 @@ var scenarios = []scenario{
 	{"interpreter", testMissingInterpreter},
 }
 
-// testScenarios runs all of them with one engine, each container on the default
-// network.
+// testScenarios runs all of them with one engine, beside each other.
 func testScenarios(t *testing.T, c client, list []scenario) {
 	for _, s := range list {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			c := c.in(t)
 			t.Cleanup(func() { c.try("rm", "-f", s.name) })
 			s.test(c, s.name)

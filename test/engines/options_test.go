@@ -113,7 +113,10 @@ func testOptions(t *testing.T, c client, table []option) {
 		if o.only != "" && o.only != c.name {
 			continue
 		}
-		t.Run(o.name, func(t *testing.T) { o.run(t, c.in(t), fill) })
+		t.Run(o.name, func(t *testing.T) {
+			t.Parallel() // engines wait more than they work
+			o.run(t, c.in(t), fill)
+		})
 	}
 }
 
