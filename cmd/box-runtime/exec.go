@@ -32,8 +32,8 @@ func execCommand(g *globals) *command {
 			on(&o.NoNewPrivileges, "set no_new_privs", "no-new-privs"),
 			on(&o.IgnorePaused, "start it in a paused container too", "ignore-paused"),
 			list(&o.Cgroups, "[CONTROLLER:]PATH", "existing cgroup below the container's", "cgroup"),
-			text(&o.AppArmor, "PROFILE", "AppArmor profile (not supported yet)", "apparmor"),
-			text(&o.ProcessLabel, "LABEL", "SELinux label (not supported yet)", "process-label"),
+			text(&o.AppArmor, "PROFILE", "AppArmor profile", "apparmor"),
+			text(&o.ProcessLabel, "LABEL", "SELinux label", "process-label"),
 		},
 		run: func(ctx context.Context, args []string) error {
 			for _, g := range groups {

@@ -39,8 +39,8 @@ func Features(version string) *features.Features {
 			},
 			NetDevices: &features.NetDevices{Enabled: yes},
 		},
-		// What an image must not decide: properties of the systemd unit.
-		PotentiallyUnsafeConfigAnnotations: []string{"org.systemd.property."},
+		// What an image must not decide: criu's settings, properties of the systemd unit.
+		PotentiallyUnsafeConfigAnnotations: []string{"org.criu.config", "org.systemd.property."},
 		Annotations:                        map[string]string{"box.runtime.version": version, "box.runtime.arch": goruntime.GOARCH},
 	}
 }

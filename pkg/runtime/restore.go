@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -123,17 +124,71 @@ func (c *restoration) describe(o *RestoreOptions, dirs *images) error {
 		return err
 	}
 	defer root.Close()
+	if err := makeMountPoints(root, c.Bundle, c.spec.Mounts); err != nil {
+		return err
+	}
 	for _, m := range bindMounts(c.spec) {
-		source := m.Source
-		if !filepath.IsAbs(source) {
-			source = filepath.Join(c.Bundle, source)
-		}
+		source := sourceOf(c.Bundle, m)
 		c.opts.Mounts = append(c.opts.Mounts, criu.Pair{Key: resolved(root, m.Destination), Value: source})
 	}
 	for _, node := range deviceNodes(c.spec) { // /dev/null covers masked files, too
 		c.opts.Mounts = append(c.opts.Mounts, criu.Pair{Key: node, Value: node})
 	}
 	return errors.Join(c.inheritStreams(dirs), c.enterNamespaces())
+}
+
+// sourceOf is the source of a bind mount on the host.
+func sourceOf(bundle string, m specs.Mount) string {
+	if filepath.IsAbs(m.Source) {
+		return m.Source
+	}
+	return filepath.Join(bundle, m.Source)
+}
+
+// makeMountPoints makes what criu mounts on and does not make itself, as create would
+// have: the root directory may be a fresh copy. What lies on a tmpfs is in the images.
+func makeMountPoints(root *os.File, bundle string, mounts []specs.Mount) error {
+	for _, m := range mounts {
+		if m.Type == "cgroup" || onTmpfs(m.Destination, mounts) {
+			continue
+		}
+		dir := m.Destination
+		st, err := os.Stat(sourceOf(bundle, m))
+		isFile := m.Type == "bind" && err == nil && !st.IsDir()
+		if isFile {
+			dir = filepath.Dir(dir)
+		}
+		f, err := sys.MkdirAllInRoot(root, dir, 0o755)
+		if err != nil {
+			return fmt.Errorf("make mount point %s: %w", m.Destination, err)
+		}
+		f.Close()
+		if isFile {
+			err = makeFile(root, m.Destination)
+		}
+		if err != nil {
+			return fmt.Errorf("make mount point %s: %w", m.Destination, err)
+		}
+	}
+	return nil
+}
+
+func onTmpfs(path string, mounts []specs.Mount) bool {
+	return slices.ContainsFunc(mounts, func(m specs.Mount) bool {
+		return m.Type == "tmpfs" && strings.HasPrefix(path, m.Destination+"/")
+	})
+}
+
+// makeFile makes an empty file inside root if there is nothing.
+func makeFile(root *os.File, path string) error {
+	f, err := sys.OpenInRoot(root, path, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // inheritStreams puts our standard streams in the place of those that were pipes. Others
