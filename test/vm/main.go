@@ -13,7 +13,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"box/internal/testkit/vm"
 	"box/internal/testkit/vm/guest"
@@ -21,7 +24,7 @@ import (
 
 func main() {
 	switch {
-	case os.Getpid() == 1:
+	case guest.IsInit():
 		guest.Main()
 	case len(os.Args) > 1 && os.Args[1] == vm.ShareCommand:
 		fmt.Fprintln(os.Stderr, "vm:", vm.Share(os.Args[2:]))
@@ -38,7 +41,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "vm:", why)
 		os.Exit(vm.Failed)
 	}
-	status, err := vm.Run(context.Background(), c, argv)
+	// An interrupted run clears up like any other.
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	status, err := vm.Run(ctx, c, argv)
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
 	}

@@ -12,18 +12,29 @@ import (
 	"box/internal/testkit/vm"
 )
 
+// IsInit tells whether this process is the init of a machine of ours: PID 1, in an initial
+// file system, with a job. PID 1 of a container is not.
+func IsInit() bool {
+	var root unix.Statfs_t
+	if os.Getpid() != 1 || unix.Statfs("/", &root) != nil || root.Type != unix.RAMFS_MAGIC && root.Type != unix.TMPFS_MAGIC {
+		return false
+	}
+	_, err := os.Lstat(vm.JobFile)
+	return err == nil
+}
+
 // Main is PID 1. It does not return: its end would be the kernel's.
 func Main() {
 	var port *os.File
 	err := boot(&port)
-	if port != nil && err != nil {
+	if port != nil {
 		_ = vm.NewFrameWriter(port).Write(vm.Trouble, []byte("set up the guest: "+err.Error()))
 	}
 	fmt.Fprintln(os.Stderr, "guest:", err) // the console
 	select {}
 }
 
-// boot makes the machine and runs the job in it. What has been opened of the port
+// boot makes the machine and runs the job in it; it returns only if it cannot. What has been opened of the port
 // is left in port, for Main to complain to.
 func boot(port **os.File) error {
 	job, err := readJob(vm.JobFile)

@@ -3,7 +3,7 @@
 // the host how it ended.
 //
 // It must never run anywhere else: it mounts, and it ends by nothing but the
-// machine's end. [Main] refuses unless it is PID 1 of an initial file system.
+// machine's end. [IsInit] says whether it may.
 //
 // The one flow: load modules → find the port → mount disk, host's files, overlay →
 // kernel file systems → cgroups → users → the command (or systemd, which starts

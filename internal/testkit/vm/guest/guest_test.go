@@ -22,6 +22,12 @@ func TestAddEntry(t *testing.T) {
 	}
 }
 
+func TestIsInitOnlyInAMachine(t *testing.T) {
+	if IsInit() {
+		t.Error("a test is no init")
+	}
+}
+
 func TestEnvironment(t *testing.T) {
 	env := environment(&vm.Job{Mode: vm.User, Env: []string{"A=b"}})
 	for _, want := range []string{"HOME=/home/tester", "XDG_RUNTIME_DIR=/run/user/1000", "TMPDIR=/var/tmp", "A=b"} {

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -119,10 +120,8 @@ func Serve() error {
 	if job.Mode == vm.SystemdUser {
 		job.Args = throughUserManager(job)
 	}
-	if err := serve(job, port); err != nil {
-		return vm.NewFrameWriter(port).Write(vm.Trouble, []byte(err.Error()))
-	}
-	return nil
+	err = serve(job, port)
+	return errors.Join(err, vm.NewFrameWriter(port).Write(vm.Trouble, []byte(err.Error())))
 }
 
 // throughUserManager is the command line that runs the job as a unit of the user's
