@@ -16,7 +16,7 @@ func TestLimits(t *testing.T) {
 	env := []string{"BOX_TEST_RUNTIME=" + testkit.Build(t, "./cmd/box-runtime", false)}
 	for _, mode := range []vm.Mode{vm.Root, vm.User} {
 		t.Run(string(mode), func(t *testing.T) {
-			testkit.VMTests(t, vm.Config{Mode: mode, Env: env, Timeout: 5 * time.Minute}, "./test/limits")
+			testkit.VMTests(t, vm.Config{Mode: mode, Env: env, Timeout: 8 * time.Minute}, "./test/limits")
 		})
 	}
 }
