@@ -586,7 +586,6 @@ func TestDeleteForceEndsAHangingCreate(t *testing.T) {
 	}
 }
 
-
 // The streams are made by somebody else, often root; the command's user must be able
 // to open them by name all the same, in run and in exec.
 func TestUserOpensItsStreams(t *testing.T) {
