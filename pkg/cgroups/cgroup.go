@@ -151,7 +151,7 @@ func (c *Cgroup) Create() error {
 	err := c.create()
 	if c.rootless && c.unasked && denied(err) {
 		c.none = true
-		return c.undo()
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("unable to apply cgroup configuration: create cgroup %s: %w", c.path, err)
@@ -159,12 +159,24 @@ func (c *Cgroup) Create() error {
 	return nil
 }
 
+// create makes all parts of the group, or leaves none that it has made.
 func (c *Cgroup) create() error {
-	if c.legacy != nil {
-		if err := c.legacy.Create(); err != nil {
-			return err
-		}
+	if c.legacy == nil {
+		return c.createOne()
 	}
+	undo, err := c.legacy.Create()
+	if err != nil {
+		return err
+	}
+	if err := c.createOne(); err != nil {
+		undo()
+		return err
+	}
+	return nil
+}
+
+// createOne makes the group in the unified hierarchy, or has systemd make it.
+func (c *Cgroup) createOne() error {
 	if c.unit != nil {
 		if err := c.unit.start(c.legacy != nil); err != nil {
 			return err
@@ -184,23 +196,6 @@ func denied(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)
 }
 
-// undo removes those parts of the group that could be made, which are empty.
-func (c *Cgroup) undo() error {
-	dirs := []string{}
-	if c.root != "" {
-		dirs = append(dirs, c.Dir())
-	}
-	if c.legacy != nil {
-		dirs = append(dirs, c.legacy.Dirs()...)
-	}
-	for _, dir := range dirs {
-		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) && !denied(err) {
-			return &os.PathError{Op: "rmdir", Path: dir, Err: err}
-		}
-	}
-	return nil
-}
-
 // createUnified makes the group in the unified hierarchy, with all controllers
 // that are to be had: engines read their figures whatever the limits.
 func (c *Cgroup) createUnified() error {
@@ -216,6 +211,9 @@ func (c *Cgroup) createUnified() error {
 		// No limit asked for them yet: what cannot be had is missed in Apply. But
 		// it may be because we are among threaded groups.
 		err = c.joinThreaded()
+	}
+	if err != nil {
+		_ = unix.Rmdir(c.Dir()) // empty either way
 	}
 	return err
 }

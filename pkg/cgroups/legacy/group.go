@@ -189,26 +189,40 @@ func (g *Group) places(dir func(member) string) []Place {
 }
 
 // Create makes the group in every hierarchy. One that exists already may be used
-// if it is empty and not frozen. The texts are runc's, which callers look for.
-func (g *Group) Create() error {
-	for _, m := range g.members {
-		err := m.create()
-		if err != nil {
-			return fmt.Errorf("create cgroup %s in hierarchy %s: %w", m.path, m.name, err)
+// if it is empty and not frozen. The texts are runc's, which callers look for. If
+// it fails, undo has removed what it had made; the caller calls undo if something
+// else fails.
+func (g *Group) Create() (undo func(), err error) {
+	var made []string
+	undo = func() {
+		for _, dir := range slices.Backward(made) {
+			_ = unix.Rmdir(dir) // what others have put to use meanwhile is theirs
 		}
 	}
-	return nil
+	for _, m := range g.members {
+		fresh, err := m.create()
+		if fresh {
+			made = append(made, m.dir())
+		}
+		if err != nil {
+			undo()
+			return nil, fmt.Errorf("create cgroup %s in hierarchy %s: %w", m.path, m.name, err)
+		}
+	}
+	return undo, nil
 }
 
-func (m member) create() error {
-	err := kernfs.Make(m.dir())
+// create makes the group in one hierarchy; fresh tells that it was not there.
+func (m member) create() (fresh bool, err error) {
+	err = kernfs.Make(m.dir())
+	fresh = err == nil
 	if errors.Is(err, fs.ErrExist) {
 		err = m.checkUnused()
 	}
 	if err == nil && slices.Contains(m.controllers, "cpuset") {
 		err = m.fillCpuset()
 	}
-	return err
+	return fresh, err
 }
 
 func (m member) checkUnused() error {

@@ -43,7 +43,7 @@ func newGroup(t *testing.T) *Group {
 	if g == nil {
 		t.Skip("this host has no v1 hierarchies")
 	}
-	if err := g.Create(); err != nil {
+	if _, err := g.Create(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -114,7 +114,7 @@ func TestBornInEveryGroup(t *testing.T) {
 	if pids, err := g.Procs(); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
 		t.Errorf("processes %v, %v", pids, err)
 	}
-	if err := g.Create(); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "container's cgroup is not empty: 1 process(es)") {
+	if _, err := g.Create(); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "container's cgroup is not empty: 1 process(es)") {
 		t.Errorf("create of a used group: %v", err)
 	}
 }
@@ -166,7 +166,7 @@ func TestFreezeAndKill(t *testing.T) {
 	if err := g.Freeze(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Create(); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "container's cgroup unexpectedly frozen") {
+	if _, err := g.Create(); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "container's cgroup unexpectedly frozen") {
 		t.Errorf("create of a frozen group: %v", err)
 	}
 }
@@ -186,5 +186,33 @@ func TestJoin(t *testing.T) {
 	}
 	if pids, err := g.Procs(); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
 		t.Errorf("processes %v, %v", pids, err)
+	}
+}
+
+// TestFailedCreateLeavesNothing: neither when one hierarchy refuses, nor when its
+// caller fails afterwards; what was there before stays.
+func TestFailedCreateLeavesNothing(t *testing.T) {
+	first := newGroup(t)
+	g := first.Clone()
+	if err := g.Descend("", "sub"); err != nil {
+		t.Fatal(err)
+	}
+	last := &g.members[len(g.members)-1]
+	if err := kernfs.Make(last.dir()); err != nil {
+		t.Fatal(err)
+	}
+	undo, err := g.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	undo()
+	for i, dir := range g.Dirs() {
+		if _, err := os.Stat(dir); (err == nil) != (i == len(g.members)-1) {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	last.path = "/none\x00" // a name that no kernel takes
+	if _, err := g.Create(); err == nil || g.Exists() {
+		t.Errorf("have %v", err)
 	}
 }
