@@ -295,7 +295,6 @@ func TestUnsupportedIsRefusedByName(t *testing.T) {
 	b := newBench(t, "true")
 	b.save()
 	for want, args := range map[string][]string{
-		"checkpoint: not":       {"checkpoint", b.id},
 		"flag provided but not": {"create", "--nope", b.id},
 	} {
 		if r := b.try(args...); r.code != 1 || !strings.Contains(r.err, want) {
