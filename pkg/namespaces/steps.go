@@ -2,6 +2,7 @@ package namespaces
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -38,7 +39,9 @@ func (j *Join) step(fd int, why string) launch.Step {
 // root can, and only from outside: each is tried before and then, where that failed,
 // after.
 func (s *Set) addUserJoins(p *launch.Plan, fds []int) {
-	s.addTime(p) // before: /proc/self belongs to the host's root for a program that was executed there
+	if s.mapper != subordinate {
+		s.addTime(p) // before: /proc/self belongs to the host's root for a program that was executed there
+	}
 	results := make([]launch.Slot, len(s.Joins))
 	for i, j := range s.Joins[1:] { // the first is the user namespace
 		results[i] = p.Slot("result")
@@ -48,6 +51,9 @@ func (s *Set) addUserJoins(p *launch.Plan, fds []int) {
 	}
 	p.Add(s.Joins[0].step(fds[0], whyJoin(unix.CLONE_NEWUSER)))
 	addMappedRoot(p)
+	if s.mapper == subordinate {
+		s.addOwnTime(p)
+	}
 	for i, j := range s.Joins[1:] {
 		done := p.Label()
 		p.Add(
@@ -132,6 +138,24 @@ func (s *Set) addTime(p *launch.Plan) {
 	if len(s.offsets) > 0 {
 		s.addOffsets(p)
 	}
+}
+
+// addOwnTime makes the time namespace of somebody without privileges, who may do so only
+// inside the user namespace. That was made for the container a moment ago: nobody else
+// is in it who could trace the program while its files in /proc are its own.
+func (s *Set) addOwnTime(p *launch.Plan) {
+	if s.New&unix.CLONE_NEWTIME == 0 {
+		return
+	}
+	dumpable := func(value int, why string) launch.Step {
+		return launch.Step{
+			Name: "set dumpable to " + strconv.Itoa(value), Why: why, Call: launch.Prctl,
+			Args: []launch.Arg{launch.Int(unix.PR_SET_DUMPABLE), launch.Int(value)},
+		}
+	}
+	p.Add(dumpable(1, "else /proc/self belongs to the host's root, and the offsets could not be written"))
+	s.addTime(p)
+	p.Add(dumpable(0, "as before"))
 }
 
 func (s *Set) addOffsets(p *launch.Plan) {

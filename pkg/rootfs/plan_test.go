@@ -52,7 +52,7 @@ func golden(t *testing.T, name string, s *specs.Spec, f Facts) {
 	r.AddMasks(p)
 	r.AddWorkdir(p, "/app")
 	r.AddPivot(p)
-	AddEnter(p, "/app")
+	AddEnter(p, "/app")()
 	if _, err := launch.Compile(p, launch.HostArch); err != nil {
 		t.Error(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"box/internal/testkit"
 	"box/pkg/launch"
@@ -207,5 +208,40 @@ func leftMounts(t *testing.T, dir string) {
 	}
 	if strings.Contains(string(data), dir) {
 		t.Errorf("mounts left below %s:\n%s", dir, data)
+	}
+}
+
+// TestEnterAsUser: a working directory that root may not enter, but the command's user
+// may, is entered after the change of ids. Root without capabilities stands for the root
+// of a user namespace that does not have the directory's owner.
+func TestEnterAsUser(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	for up := dir; up != "/tmp" && up != "/"; up = filepath.Dir(up) {
+		if err := os.Chmod(up, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chown(dir, 61000, 61000), os.Chmod(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	p := &launch.Plan{ReportFD: 3}
+	self := launch.Bytes([]byte{0x22, 0x05, 0x08, 0x20, 0, 0, 0, 0}, nil) // version 3, this process
+	sets := make([]byte, 24)
+	sets[0], sets[4] = 1<<unix.CAP_SETUID, 1<<unix.CAP_SETUID // effective, permitted
+	p.Add(launch.Step{Name: "keep CAP_SETUID alone", Call: launch.Capset, Args: []launch.Arg{self, launch.Bytes(sets, nil)}})
+	again := AddEnter(p, dir)
+	p.Add(launch.Step{Name: "become user", Call: launch.Setresuid, Args: []launch.Arg{launch.Int(61000), launch.Int(61000), launch.Int(61000)}})
+	again()
+	p.Add(launch.Step{Name: "execute pwd", Call: launch.Execve, Args: []launch.Arg{
+		launch.Text("/bin/pwd"), launch.Strings([]string{"pwd"}), launch.Strings(nil),
+	}})
+	prog, err := launch.NewProgram(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	if out, err := collect(t, prog, &namespaces.Set{}); err != nil || out != dir+"\n" {
+		t.Errorf("pwd printed %q, %v; want %s", out, err, dir)
 	}
 }

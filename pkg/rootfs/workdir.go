@@ -19,21 +19,44 @@ func (r *Rootfs) AddWorkdir(p *launch.Plan, dir string) {
 
 // AddEnter adds the steps that enter the working directory dir and verify that it
 // lies in the root: for new containers after AddPivot, for exec after the mount
-// namespace is joined. They belong after the command's ids are set, so that its
-// permissions count.
-func AddEnter(p *launch.Plan, dir string) {
-	name := "enter working directory " + dir
-	fd, path := p.Slot("working directory"), launch.Buffer("path", unix.PathMax)
+// namespace is joined. They come while the program is root, for the command's user may
+// not be allowed to pass through the directories above.
+//
+// Where root may not enter and its user may (a directory of an id that the user
+// namespace does not have, a network file system), the function that is returned adds
+// the steps of a second try; it belongs behind the change of ids. Nothing is called
+// there if the first try went well.
+func AddEnter(p *launch.Plan, dir string) (again func()) {
+	fd, refused := p.Slot("working directory"), p.Label()
+	addEnter(p, dir, fd, launch.Allow{Errno: unix.EACCES, To: refused})
+	p.Place(refused)
+	return func() {
+		name, entered := "tell whether the working directory is entered", p.Label()
+		p.Add(launch.Step{
+			Name: name, Why: "root may have been refused where the command's user is not", Call: launch.Expect,
+			Args:  []launch.Arg{fd, launch.Int(-1), launch.Int(-int64(unix.EACCES)), launch.Int(unix.EEXIST)},
+			Allow: []launch.Allow{{Errno: unix.EEXIST, To: entered}},
+		})
+		addEnter(p, dir, p.Slot("working directory"))
+		p.Place(entered)
+	}
+}
+
+func addEnter(p *launch.Plan, dir string, fd launch.Slot, allow ...launch.Allow) {
+	name, path := "enter working directory "+dir, launch.Buffer("path", unix.PathMax)
 	p.Add(
 		launch.Step{
 			Name: name, Why: "no magic links: /proc/self/fd/N could lead out of the container (CVE-2024-21626)",
-			Call: launch.Openat2, Into: fd,
+			Call: launch.Openat2, Into: fd, Allow: allow,
 			Args: []launch.Arg{
 				launch.Cwd, launch.Text(dir),
 				launch.OpenHow(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_MAGICLINKS), launch.Int(launch.OpenHowSize),
 			},
 		},
-		launch.Step{Name: name, Why: "what was opened, whatever the path means by now", Call: launch.Fchdir, Args: []launch.Arg{fd}},
+		launch.Step{
+			Name: name, Why: "what was opened, whatever the path means by now", Call: launch.Fchdir,
+			Args: []launch.Arg{fd}, Into: fd, Allow: allow,
+		},
 		launch.Step{
 			Name: name, Why: "the kernel knows whether the way from the root leads here", Call: launch.Getcwd,
 			Args: []launch.Arg{path, launch.Int(unix.PathMax)},

@@ -109,11 +109,12 @@ func (b *assembly) becomeUser(p *process) error {
 	}
 	b.ownNull(p.nulls)
 	b.ownStreams(p)
-	rootfs.AddEnter(b.plan, p.spec.Cwd)
+	enter := rootfs.AddEnter(b.plan, p.spec.Cwd)
 	b.closeDescriptors(p.firstFree, p.firstIdle)
 	b.limit(p, limitFiles, "limit open files", "not earlier: setting up takes more files than the command may be allowed")
 	b.dropBounding(p)
 	b.setIDs(p)
+	enter()
 	kept := p.loader()
 	b.setCapabilities(p, kept)
 	b.raiseAmbient(p)
