@@ -181,7 +181,12 @@ func pidsLimit(n int64) *specs.LinuxResources {
 func TestCommonAncestor(t *testing.T) {
 	for _, c := range []struct{ a, b, want string }{
 		{"/user.slice/session.scope", "/user.slice/user@1.service/x.scope", "/user.slice"},
-		{"/a/b", "/a/b", "/a/b"}, {"/a/b", "/a/bc", "/a"}, {"/a", "/a/b", "/a"}, {"/a/b", "/a", "/a"}, {"/", "/a", "/"}, {"/a", "/b", "/"},
+		{"/a/b", "/a/b", "/a/b"},
+		{"/a/b", "/a/bc", "/a"},
+		{"/a", "/a/b", "/a"},
+		{"/a/b", "/a", "/a"},
+		{"/", "/a", "/"},
+		{"/a", "/b", "/"},
 	} {
 		if have := commonAncestor(c.a, c.b); have != c.want {
 			t.Errorf("%s, %s: %s", c.a, c.b, have)

@@ -225,27 +225,35 @@ func TestPlanLegacy(t *testing.T) {
 		{"lifted", memory(-1, 0), Host{Both: 300}, []string{"~?memory.memsw.limit_in_bytes=-1", "~memory.limit_in_bytes=-1"}},
 		{"sum alone", memory(0, 500), Host{Both: 300}, []string{"memory.memsw.limit_in_bytes=500"}},
 		{
-			"other memory", r{Memory: &specs.LinuxMemory{Reservation: ptr(int64(7)), Swappiness: ptr(uint64(0)), DisableOOMKiller: ptr(true), Kernel: ptr(int64(5))}}, Host{},
+			"other memory",
+			r{Memory: &specs.LinuxMemory{Reservation: ptr(int64(7)), Swappiness: ptr(uint64(0)), DisableOOMKiller: ptr(true), Kernel: ptr(int64(5))}},
+			Host{},
 			[]string{"~!memory.kernel", "memory.soft_limit_in_bytes=7", "memory.oom_control=1", "memory.swappiness=0"},
 		},
 		{"callers that mean nothing", r{Memory: &specs.LinuxMemory{Swappiness: ptr(uint64(math.MaxUint64)), DisableOOMKiller: ptr(false)}}, Host{}, []string{"~memory.oom_control=0"}},
 		{
-			"cpu", r{CPU: &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(-1)), Period: ptr(uint64(50000)), Burst: ptr(uint64(5)), RealtimePeriod: ptr(uint64(9)), RealtimeRuntime: ptr(int64(8)), Idle: ptr(int64(0)), Cpus: "0"}}, Host{},
+			"cpu",
+			r{CPU: &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(-1)), Period: ptr(uint64(50000)), Burst: ptr(uint64(5)), RealtimePeriod: ptr(uint64(9)), RealtimeRuntime: ptr(int64(8)), Idle: ptr(int64(0)), Cpus: "0"}},
+			Host{},
 			[]string{"~cpu.idle=0", "~cpu.shares=1024", "^cpu.rt_period_us=9", "cpu.rt_runtime_us=8", "^cpu.cfs_burst_us=5", "^cpu.cfs_period_us=50000", "~cpu.cfs_quota_us=-1", "cpuset.cpus=0"},
 		},
 		{"pids", r{Pids: &specs.LinuxPids{Limit: ptr(int64(20))}}, Host{}, []string{"pids.max=20"}},
 		{
-			"blkio", r{BlockIO: &specs.LinuxBlockIO{
+			"blkio",
+			r{BlockIO: &specs.LinuxBlockIO{
 				Weight: ptr(uint16(30)), LeafWeight: ptr(uint16(40)),
 				WeightDevice:          []specs.LinuxWeightDevice{{LinuxBlockIODevice: disk, Weight: ptr(uint16(20))}},
 				ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{{LinuxBlockIODevice: disk, Rate: 5}, {LinuxBlockIODevice: disk}},
-			}}, Host{},
+			}},
+			Host{},
 			[]string{"blkio.weight=30", "blkio.leaf_weight=40", "blkio.weight_device=8:16 20", "blkio.throttle.read_bps_device=8:16 5", "~blkio.throttle.read_bps_device=8:16 0"},
 		},
 		{"blkio with bfq", r{BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(30))}}, Host{BFQ: true}, []string{"blkio.bfq.weight=30"}},
 		{"hugetlb", r{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: math.MaxUint64}}}, Host{}, []string{"hugetlb.2MB.limit_in_bytes=-1", "?hugetlb.2MB.rsvd.limit_in_bytes=-1"}},
 		{
-			"network", r{Network: &specs.LinuxNetwork{ClassID: ptr(uint32(0x100001)), Priorities: []specs.LinuxInterfacePriority{{Name: "eth0", Priority: 5}}}}, Host{},
+			"network",
+			r{Network: &specs.LinuxNetwork{ClassID: ptr(uint32(0x100001)), Priorities: []specs.LinuxInterfacePriority{{Name: "eth0", Priority: 5}}}},
+			Host{},
 			[]string{"net_cls.classid=1048577", "net_prio.ifpriomap=eth0 5"},
 		},
 	} {

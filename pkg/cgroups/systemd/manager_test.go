@@ -297,8 +297,12 @@ func TestFromAnnotations(t *testing.T) {
 		"other": "x",
 	})
 	want := []Property{
-		{"After", []string{"a.service", `b "x".service`}}, {"CollectMode", "inactive-or-failed"}, {"KillSignal", int32(15)},
-		{"RuntimeMaxUSec", uint64(1_500_000)}, {"SendSIGHUP", true}, {"TimeoutStopUSec", uint64(123456789)},
+		{"After", []string{"a.service", `b "x".service`}},
+		{"CollectMode", "inactive-or-failed"},
+		{"KillSignal", int32(15)},
+		{"RuntimeMaxUSec", uint64(1_500_000)},
+		{"SendSIGHUP", true},
+		{"TimeoutStopUSec", uint64(123456789)},
 	}
 	if diff := cmp.Diff(want, have); err != nil || diff != "" {
 		t.Error(err, diff)

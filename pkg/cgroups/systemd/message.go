@@ -158,8 +158,11 @@ func (c *call) encode(serial uint32) []byte {
 			code        byte
 			kind, value string
 		}{
-			{fieldPath, "o", c.path}, {fieldInterface, "s", c.iface}, {fieldMember, "s", c.member},
-			{fieldDestination, "s", c.destination}, {fieldSignature, "g", c.signature},
+			{fieldPath, "o", c.path},
+			{fieldInterface, "s", c.iface},
+			{fieldMember, "s", c.member},
+			{fieldDestination, "s", c.destination},
+			{fieldSignature, "g", c.signature},
 		} {
 			if f.value == "" {
 				continue

@@ -1,0 +1,88 @@
+package runtime
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func TestHooks(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	log := b.bundle + "/hooks"
+	note := func(name string) []specs.Hook { // in the host's file system
+		script := "cat > " + log + "." + name + "; echo " + name + " >> " + log
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin:/usr/bin"}}}
+	}
+	b.spec.Hooks = &specs.Hooks{
+		Prestart: note("prestart"), CreateRuntime: note("createRuntime"), CreateContainer: note("createContainer"),
+		StartContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat > /tmp/start; id -u >> /tmp/start; hostname >> /tmp/start"}, Env: []string{"PATH=/bin"}}},
+		Poststart:      note("poststart"), Poststop: note("poststop"),
+	}
+	b.spec.Process.User.UID = 65534
+	b.spec.Hostname = "inside"
+	if err := os.Chmod(b.bundle+"/rootfs/tmp", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	b.save()
+	b.do("create", b.id)
+	st := b.expectStatus(Created)
+	var seen State
+	if err := json.Unmarshal([]byte(textOf(t, log+".prestart")), &seen); err != nil {
+		t.Fatal(err)
+	}
+	if seen.Pid != st.Pid || seen.ID != b.id || seen.Status != Creating || seen.Bundle != b.bundle {
+		t.Errorf("prestart saw %+v", seen)
+	}
+	b.do("start", b.id)
+	got := textOf(t, b.bundle+"/rootfs/tmp/start")
+	if !strings.Contains(got, b.id) || !strings.HasSuffix(got, "65534\ninside\n") {
+		t.Errorf("startContainer hook wrote %q: want the state, the command's user and the container's host name", got)
+	}
+	b.do("delete", "--force", b.id)
+	want := "prestart\ncreateRuntime\ncreateContainer\npoststart\npoststop\n"
+	if got := textOf(t, log); got != want {
+		t.Errorf("hooks ran in this order: %q, want %q", got, want)
+	}
+}
+
+func TestFailingHookFailsCreateAndLeavesNothing(t *testing.T) {
+	for _, name := range []string{"prestart", "createRuntime", "createContainer"} {
+		b := newBench(t, "true")
+		hooks := []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo sorry >&2; exit 5"}}}
+		switch name {
+		case "prestart":
+			b.spec.Hooks = &specs.Hooks{Prestart: hooks}
+		case "createRuntime":
+			b.spec.Hooks = &specs.Hooks{CreateRuntime: hooks}
+		default:
+			b.spec.Hooks = &specs.Hooks{CreateContainer: hooks}
+		}
+		b.save()
+		want := "error running " + name + " hook #0: /bin/sh: exit status 5, output: sorry"
+		if r := b.try("create", b.id); r.code != 1 || !strings.Contains(r.err, want) {
+			t.Errorf("%s: %+v, want %q", name, r, want)
+		}
+		if b.state() != nil {
+			t.Errorf("%s: the container exists", name)
+		}
+	}
+}
+
+// Hooks that mount something into a container (libraries of drivers, say) find its
+// root in their working directory, and what they mount stays.
+func TestCreateContainerHookStandsInTheRoot(t *testing.T) {
+	b := newBench(t, "cat", "/etc/mounted")
+	b.spec.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{
+		Path: "/bin/sh", Args: []string{"sh", "-c", "echo from the hook > etc/mounted.src && : > etc/mounted && mount --bind etc/mounted.src etc/mounted"},
+		Env: []string{"PATH=/bin:/usr/bin"},
+	}}}
+	if r := b.run(); r.code != 0 || r.out != "from the hook\n" {
+		t.Errorf("run: %+v", r)
+	}
+	if data, err := os.ReadFile(b.bundle + "/rootfs/etc/mounted"); err != nil || len(data) != 0 {
+		t.Errorf("the hook's mount reached the host: %q, %v", data, err)
+	}
+}
