@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // The words are what engines make exit codes 126 and 127 of.
@@ -93,34 +94,75 @@ func TestDebugGoesToTheLog(t *testing.T) {
 	}
 }
 
-// The streams are made by somebody else, often root; the command's user must be able
-// to open them by name all the same, in run and in exec.
+// Pipes are made by somebody else, often root; the command's user must be able to open
+// them by name all the same, in run and in exec.
 func TestUserOpensItsStreams(t *testing.T) {
 	b := newBench(t, "sh", "-c", "echo out >/proc/self/fd/1; echo err >/proc/self/fd/2")
 	b.spec.Process.User = specs.User{UID: 1000, GID: 1000}
-	if r := b.run(); r.code != 0 || r.out != "out\n" || r.err != "err\n" {
-		t.Errorf("run: %+v", r)
+	b.save()
+	piped := func(args ...string) (out, errs string) {
+		t.Helper()
+		var o, e strings.Builder
+		cmd := b.command(args...)
+		cmd.Stdout, cmd.Stderr = &o, &e
+		if err := cmd.Run(); err != nil {
+			t.Error(err)
+		}
+		return o.String(), e.String()
+	}
+	if out, errs := piped("run", b.id); out != "out\n" || errs != "err\n" {
+		t.Errorf("run: %q, %q", out, errs)
 	}
 	b.spec.Process = &specs.Process{Args: []string{"sleep", "1000"}, Env: []string{"PATH=/bin"}, Cwd: "/"}
 	b.save()
 	b.do("run", "-d", b.id)
 	defer b.do("delete", "--force", b.id)
-	if r := b.try("exec", "--user", "1000:1000", b.id, "sh", "-c", "echo out >/proc/self/fd/1"); r.code != 0 || r.out != "out\n" {
-		t.Errorf("exec: %+v", r)
+	if out, errs := piped("exec", "--user", "1000:1000", b.id, "sh", "-c", "echo out >/proc/self/fd/1"); out != "out\n" {
+		t.Errorf("exec: %q, %q", out, errs)
+	}
+}
+
+// A log that the caller redirects to stays the caller's.
+func TestRedirectedFileStaysTheCallers(t *testing.T) {
+	b := newBench(t, "echo", "logged")
+	b.spec.Process.User = specs.User{UID: 1000, GID: 1000}
+	b.save()
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := b.command("run", b.id)
+	cmd.Stdout = log
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(log.Fd()), &st); err != nil || st.Uid != 0 {
+		t.Errorf("the log belongs to user %d (%v)", st.Uid, err)
+	}
+	if text := textOf(t, log.Name()); text != "logged\n" {
+		t.Errorf("log: %q", text)
 	}
 }
 
 func TestStreamsFor(t *testing.T) {
-	streams := []stream{{0, 0}, {1, 1000}}
+	f := facts{streams: []stream{{0, 0, false}, {1, 1000, false}, {2, 0, true}}}
 	for _, c := range []struct {
-		uid    uint32
-		userns bool
-		want   []int
+		uid          uint32
+		userns, stay bool
+		want         []int
 	}{
-		{0, false, []int{1}}, {1000, false, []int{0}}, {7, false, []int{0, 1}}, {0, true, []int{0, 1}},
+		{0, false, false, []int{1}},
+		{1000, false, false, []int{0, 2}},
+		{7, false, false, []int{0, 1, 2}},
+		{0, true, false, []int{0, 1, 2}},
+		{7, false, true, []int{0, 1}},
+		{0, true, true, []int{0, 1}},
 	} {
-		if got := streamsFor(streams, c.uid, c.userns); !slices.Equal(got, c.want) {
-			t.Errorf("user %d, mapped %v: %v, want %v", c.uid, c.userns, got, c.want)
+		f.stay = c.stay
+		if got := streamsFor(&f, c.uid, c.userns); !slices.Equal(got, c.want) {
+			t.Errorf("user %d, mapped %v, in the foreground %v: %v, want %v", c.uid, c.userns, c.stay, got, c.want)
 		}
 	}
 }

@@ -88,6 +88,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (int, erro
 		return 0, err
 	}
 	j := &joining{container: c, opts: &o, facts: gatherFacts(), rt: r}
+	j.facts.stay = !o.Detach
 	defer j.close()
 	if err := j.begin(r); err != nil {
 		return 0, err

@@ -115,6 +115,7 @@ type facts struct {
 	lastCap int        // highest capability that the kernel knows
 	streams []stream   // stdio, as far as it is open and no device
 	nulls   []int      // which of stdio are the host's /dev/null
+	stay    bool       // the caller's own streams are used, and it uses them too (foreground)
 	listen  int        // descriptors of socket activation (sd_listen_fds(3))
 	modules label.Host // security modules, as far as somebody asks for one (lookFor)
 }
@@ -132,8 +133,9 @@ func gatherFacts() facts {
 
 // stream is a pipe, a socket or a file at a standard descriptor.
 type stream struct {
-	fd  int
-	uid uint32 // its owner
+	fd   int
+	uid  uint32 // its owner
+	file bool   // it has a name, and is the caller's for longer than we run
 }
 
 // standardStreams looks at stdio: what of it can be given to the command's user, and
@@ -145,7 +147,8 @@ func standardStreams() (streams []stream, nulls []int) {
 		case err != nil: // closed
 		case st.Mode&unix.S_IFMT == unix.S_IFBLK:
 		case st.Mode&unix.S_IFMT != unix.S_IFCHR:
-			streams = append(streams, stream{fd, st.Uid})
+			kind := st.Mode & unix.S_IFMT
+			streams = append(streams, stream{fd, st.Uid, kind != unix.S_IFIFO && kind != unix.S_IFSOCK})
 		case st.Rdev == unix.Mkdev(nullMajor, nullMinor):
 			nulls = append(nulls, fd)
 		}

@@ -84,7 +84,7 @@ func newProcess(r *Runtime, p *specs.Process, f *facts, id string, userns bool) 
 		affinity: affinity, wish: wish, modules: f.modules,
 	}
 	if !p.Terminal { // which takes the place of all three
-		out.nulls, out.streams = f.nulls, streamsFor(f.streams, p.User.UID, userns)
+		out.nulls, out.streams = f.nulls, streamsFor(f, p.User.UID, userns)
 	}
 	return out, nil
 }
@@ -239,10 +239,11 @@ func (b *assembly) ownNull(fds []int) {
 }
 
 // streamsFor returns the streams that have to be given to a user before he can open
-// them by name. Where ids are mapped, an owner outside says nothing.
-func streamsFor(streams []stream, uid uint32, userns bool) (fds []int) {
-	for _, s := range streams {
-		if userns || s.uid != uid {
+// them by name. Where ids are mapped, an owner outside says nothing. A file that the
+// caller has redirected us to stays his: runc has pipes between the two there.
+func streamsFor(f *facts, uid uint32, userns bool) (fds []int) {
+	for _, s := range f.streams {
+		if (userns || s.uid != uid) && !(f.stay && s.file) {
 			fds = append(fds, s.fd)
 		}
 	}

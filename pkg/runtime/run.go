@@ -35,6 +35,7 @@ func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (int, error)
 	}
 	defer c.close()
 	c.stay = !o.Detach
+	c.facts.stay = c.stay
 	c.wait = c.spec.Hooks != nil && len(c.spec.Hooks.StartContainer) > 0
 	c.child = !o.Detach && !c.wait
 	if !o.Detach && !o.NoSubreaper {

@@ -109,8 +109,16 @@ func TestContainerd(t *testing.T) {
 			name string
 			test func(c *ctrd)
 		}{
-			{"run", ctrRun}, {"options", ctrOptions}, {"missing", ctrMissing}, {"exec", ctrExec}, {"terminal", ctrTerminal},
-			{"kill", ctrKill}, {"pause", ctrPause}, {"limits", ctrLimits}, {"namespaces", ctrNamespaces}, {"state", ctrState},
+			{"run", ctrRun},
+			{"options", ctrOptions},
+			{"missing", ctrMissing},
+			{"exec", ctrExec},
+			{"terminal", ctrTerminal},
+			{"kill", ctrKill},
+			{"pause", ctrPause},
+			{"limits", ctrLimits},
+			{"namespaces", ctrNamespaces},
+			{"state", ctrState},
 		} {
 			t.Run(s.name, func(t *testing.T) {
 				here := *c

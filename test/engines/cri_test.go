@@ -159,8 +159,14 @@ func TestCRI(t *testing.T) {
 			name string
 			test func(c *cri, name string)
 		}{
-			{"life", criLife}, {"exec", criExec}, {"missing", criMissing}, {"security", criSecurity},
-			{"limits", criLimits}, {"mounts", criMounts}, {"pid", criSharedPid}, {"stats", criStats},
+			{"life", criLife},
+			{"exec", criExec},
+			{"missing", criMissing},
+			{"security", criSecurity},
+			{"limits", criLimits},
+			{"mounts", criMounts},
+			{"pid", criSharedPid},
+			{"stats", criStats},
 		} {
 			t.Run(s.name, func(t *testing.T) {
 				here := *c

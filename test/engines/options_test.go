@@ -85,8 +85,10 @@ var options = []option{
 	{name: "own namespaces", cmd: "for n in net pid ipc uts mnt; do readlink /proc/self/ns/$n; done | grep -c -E 'NS-(net|pid|ipc|uts)'", want: "0\n", code: 1},
 	{name: "no network", flags: []string{"--network", "none"}, cmd: "ip -o link | grep -c -v ' lo:'; ip -o link show lo | grep -c LOWER_UP", want: "0\n1\n"},
 	{name: "network", cmd: "ip -o -4 addr show eth0 | grep -c inet; ip route | grep -c default", want: "1\n1\n"},
-	{name: "privileged", flags: []string{"--privileged"}, cmd: "mount -t tmpfs x /tmp && grep -w Seccomp: /proc/self/status; ls /dev/kmsg; touch /sys/fs/cgroup && echo cgroups are writable",
-		want: "Seccomp:\t0\n/dev/kmsg\ncgroups are writable\n", skip: noSysResource},
+	{
+		name: "privileged", flags: []string{"--privileged"}, cmd: "mount -t tmpfs x /tmp && grep -w Seccomp: /proc/self/status; ls /dev/kmsg; touch /sys/fs/cgroup && echo cgroups are writable",
+		want: "Seccomp:\t0\n/dev/kmsg\ncgroups are writable\n", skip: noSysResource,
+	},
 	{name: "score below the caller's", flags: []string{"--oom-score-adj", "-5"}, cmd: "cat /proc/self/oom_score_adj", want: "-5\n", skip: noSysResource},
 	{name: "limit above the caller's", flags: []string{"--ulimit", "nofile=2000000:2000000"}, cmd: "ulimit -n", want: "2000000\n", skip: noSysResource},
 }

@@ -15,8 +15,10 @@ func newPodman(t *testing.T, rt runtimeUnderTest) client {
 	if err := os.WriteFile(conf, []byte("[containers]\ninit_path = \"/usr/bin/docker-init\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := client{t: t, name: "podman", env: []string{"CONTAINERS_CONF=" + conf}, base: []string{bin, "--root", dir + "/root", "--runroot", run + "/run", "--tmpdir", run + "/tmp",
-		"--network-config-dir", run + "/net", "--runtime", rt.path, "--cgroup-manager", "cgroupfs", "--events-backend", "file"}}
+	c := client{t: t, name: "podman", env: []string{"CONTAINERS_CONF=" + conf}, base: []string{
+		bin, "--root", dir + "/root", "--runroot", run + "/run", "--tmpdir", run + "/tmp",
+		"--network-config-dir", run + "/net", "--runtime", rt.path, "--cgroup-manager", "cgroupfs", "--events-backend", "file",
+	}}
 	c.do("load", "-q", "-i", imageArchive(t))
 	t.Cleanup(func() {
 		c.try("rm", "-f", "-a", "-t", "0")

@@ -40,8 +40,13 @@ func TestCallers(t *testing.T) {
 			name string
 			test func(c *caller)
 		}{
-			{"shim", shimLife}, {"shim-terminal", shimTerminal}, {"shim-update", shimUpdate}, {"shim-failures", shimFailures},
-			{"conmon", conmonLife}, {"buildkit", buildkitRuns}, {"buildah", buildahLife},
+			{"shim", shimLife},
+			{"shim-terminal", shimTerminal},
+			{"shim-update", shimUpdate},
+			{"shim-failures", shimFailures},
+			{"conmon", conmonLife},
+			{"buildkit", buildkitRuns},
+			{"buildah", buildahLife},
 		} {
 			t.Run(s.name, func(t *testing.T) {
 				c := newCaller(t, rt, "shape-"+s.name)
