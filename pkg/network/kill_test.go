@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -81,6 +82,33 @@ func TestNothingIsLeftAfterKill(t *testing.T) {
 		w.end(ns)
 		w.expectNothingLeft()
 	}
+}
+
+// Whoever made the bridge may have been killed before it had an address and was up;
+// what it has noted says only that there is one.
+func TestHalfMadeBridgeIsFinished(t *testing.T) {
+	w := newWorld(t)
+	ns, _ := w.attach("first")
+	w.detach("first")
+	w.end(ns)
+	w.in(w.host, func() {
+		st, err := loadState(w.m.statePath())
+		w.must(err)
+		br, err := netlink.LinkByName(st.Bridge)
+		w.must(err)
+		addrs, err := netlink.AddrList(br, netlink.FAMILY_V4)
+		w.must(err)
+		for i := range addrs {
+			w.must(netlink.AddrDel(br, &addrs[i]))
+		}
+		w.must(netlink.LinkSetDown(br))
+	})
+	ns, _ = w.attach("second", tcp(8081, 81))
+	w.serve(ns, "tcp", ":81", "second")
+	w.expect(w.outside, "tcp", hostAddr+":8081", "second "+outsideAddr)
+	w.detach("second")
+	w.end(ns)
+	w.expectNothingLeft()
 }
 
 // expectOnePort looks into the map: the dead owner's port must not be there.

@@ -25,22 +25,22 @@ func openLinks() (links, error) {
 	return links{h}, nil
 }
 
-// ownBridge looks for the bridge name with the MAC address mac. It gives 0 if
+// ownBridge looks for the bridge name with the MAC address mac. It gives nil if
 // there is none, and an error of class ErrConflict if the name is somebody
 // else's.
-func (l links) ownBridge(name string, mac net.HardwareAddr) (index int, err error) {
+func (l links) ownBridge(name string, mac net.HardwareAddr) (netlink.Link, error) {
 	link, err := l.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
-		return 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("look for bridge %s: %w", name, err)
+		return nil, fmt.Errorf("look for bridge %s: %w", name, err)
 	}
 	if link.Type() != "bridge" || !bytes.Equal(link.Attrs().HardwareAddr, mac) {
-		return 0, errdefs.New(errdefs.ErrConflict, "use bridge %s: a link of that name belongs to somebody else", name)
+		return nil, errdefs.New(errdefs.ErrConflict, "use bridge %s: a link of that name belongs to somebody else", name)
 	}
-	return link.Attrs().Index, nil
+	return link, nil
 }
 
 // makeBridge makes the bridge of s and sets it up. Its own MAC address keeps it
@@ -53,14 +53,19 @@ func (l links) makeBridge(s site, mac net.HardwareAddr, mtu int, runroot string)
 	if err := l.LinkAdd(br); err != nil {
 		return 0, fmt.Errorf("make bridge %s: %w", s.Bridge, err)
 	}
-	if err := l.LinkSetAlias(br, aliasPrefix+runroot); err != nil {
-		return br.Index, fmt.Errorf("set alias of bridge %s: %w", s.Bridge, err)
-	}
-	return br.Index, l.furnishBridge(s, br)
+	return br.Index, l.furnishBridge(s, br, runroot)
 }
 
-// furnishBridge gives the bridge what it needs; it may be repeated.
-func (l links) furnishBridge(s site, br netlink.Link) error {
+// furnishBridge gives the bridge what it lacks. A bridge that is up lacks nothing:
+// that comes last, so whoever finds one that is not has found one whose maker was
+// killed.
+func (l links) furnishBridge(s site, br netlink.Link, runroot string) error {
+	if br.Attrs().Flags&net.FlagUp != 0 {
+		return nil
+	}
+	if err := l.LinkSetAlias(br, aliasPrefix+runroot); err != nil {
+		return fmt.Errorf("set alias of bridge %s: %w", s.Bridge, err)
+	}
 	if err := muteIPv6(s.Bridge); err != nil {
 		return err
 	}

@@ -233,8 +233,12 @@ func allowForwarding(bridge string, leases []lease) error {
 func (m *Manager) bridge(st *state, l links) (index int, err error) {
 	mac := bridgeMAC(m.key)
 	if st.Bridge != "" {
-		if index, err = l.ownBridge(st.Bridge, mac); index != 0 || err != nil {
-			return index, err
+		br, err := l.ownBridge(st.Bridge, mac)
+		if err != nil {
+			return 0, err
+		}
+		if br != nil {
+			return br.Attrs().Index, l.furnishBridge(st.site, br, m.key)
 		}
 	}
 	st.Generation = 0
@@ -280,7 +284,8 @@ func (m *Manager) sites(st *state, l links) ([]site, error) {
 // claim makes the bridge of s, or adopts one that this run root has made before
 // and forgotten (killed in between). It is noted before it is made.
 func (m *Manager) claim(st *state, l links, s site, mac net.HardwareAddr) (index int, err error) {
-	if index, err = l.ownBridge(s.Bridge, mac); err != nil {
+	br, err := l.ownBridge(s.Bridge, mac)
+	if err != nil {
 		return 0, err
 	}
 	known, _, err := loadSite(m.config)
@@ -297,12 +302,8 @@ func (m *Manager) claim(st *state, l links, s site, mac net.HardwareAddr) (index
 	if err := st.save(m.statePath()); err != nil {
 		return 0, err
 	}
-	if index != 0 {
-		link, err := l.LinkByIndex(index)
-		if err != nil {
-			return 0, fmt.Errorf("look for bridge %s: %w", s.Bridge, err)
-		}
-		return index, l.furnishBridge(s, link)
+	if br != nil {
+		return br.Attrs().Index, l.furnishBridge(s, br, m.key)
 	}
 	if index, err = l.makeBridge(s, mac, st.MTU, m.key); index == 0 {
 		st.site = before
@@ -470,12 +471,12 @@ func (m *Manager) dismantle(st *state, l links) error {
 	if st.Bridge == "" {
 		return nil
 	}
-	index, err := l.ownBridge(st.Bridge, bridgeMAC(m.key))
+	br, err := l.ownBridge(st.Bridge, bridgeMAC(m.key))
 	if err != nil && !errors.Is(err, errdefs.ErrConflict) {
 		return err
 	}
-	if index != 0 {
-		if err := l.removeBridge(index); err != nil {
+	if br != nil {
+		if err := l.removeBridge(br.Attrs().Index); err != nil {
 			return err
 		}
 	}
