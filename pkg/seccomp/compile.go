@@ -112,8 +112,7 @@ func (p *policy) addArch(list *segments, a *arch) {
 		next = x32Bit
 	}
 	if !named {
-		list.add(next, p.fallback)
-		return
+		newest = 1<<32 - 1 // nothing tells how old the profile is; private calls may have rules all the same
 	}
 	fill := func(end uint32) {
 		if next < end && next <= newest {
