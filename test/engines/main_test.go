@@ -51,9 +51,6 @@ type runtimeUnderTest struct {
 	name, path string
 }
 
-// isBox tells the runtime under test from those it is compared with.
-func (rt runtimeUnderTest) isBox() bool { return rt.name == "box-runtime" }
-
 // eachRuntime runs a test with runc and with box-runtime.
 func eachRuntime(t *testing.T, test func(*testing.T, runtimeUnderTest)) {
 	t.Helper()
