@@ -19,6 +19,7 @@ import (
 	"box/internal/errdefs"
 	"box/internal/sys"
 	"box/pkg/criu"
+	"box/pkg/plan"
 )
 
 // CheckpointOptions are those of checkpoint and restore. Paths are relative to the
@@ -228,7 +229,7 @@ func (c *container) describe(s *specs.Spec, opts *criu.Options, dirs *images) er
 	for _, node := range deviceNodes(s) {
 		opts.Mounts = append(opts.Mounts, criu.Pair{Key: node, Value: node})
 	}
-	streams := make([]string, firstPreserved)
+	streams := make([]string, plan.FirstPreserved)
 	for fd := range streams {
 		streams[fd], _ = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", c.Pid, fd)) // closed ones have no name
 	}

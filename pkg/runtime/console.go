@@ -58,23 +58,12 @@ func openConsole(p *specs.Process, socket string, stay bool, fds *descriptors) (
 	return c, nil
 }
 
-// add adds the terminal's steps. root is the root directory, or launch.Cwd where
-// that is the working directory.
-func (c *console) add(b *assembly, root launch.Arg, init bool, uid uint32) {
+// options is what the plan says of the terminal; nil for none.
+func (c *console) options() *terminal.Options {
 	if c == nil {
-		return
+		return nil
 	}
-	terminal.Add(b.plan, terminal.Options{
-		Root: root, Socket: c.fd, Console: init, UID: uid, Rows: c.rows, Cols: c.cols, KeepNewlines: c.kept(),
-	})
-}
-
-// control adds the steps that make it the controlling terminal: in the process that
-// becomes the command.
-func (c *console) control(b *assembly) {
-	if c != nil {
-		terminal.AddControl(b.plan)
-	}
+	return &terminal.Options{Socket: c.fd, Rows: c.rows, Cols: c.cols, KeepNewlines: c.kept()}
 }
 
 // await waits for a process in the foreground, with its terminal connected to ours

@@ -21,8 +21,8 @@ import (
 	"box/pkg/launch"
 	"box/pkg/namespaces"
 	"box/pkg/netdev"
+	"box/pkg/plan"
 	"box/pkg/resctrl"
-	"box/pkg/rootfs"
 	"box/pkg/spec"
 )
 
@@ -50,14 +50,15 @@ type creation struct {
 	rt     *Runtime
 	opts   *CreateOptions
 	spec   *specs.Spec
-	facts  facts
+	facts  plan.Facts
+	listen int // descriptors of socket activation (sd_listen_fds(3)), for the command
 	lock   *os.File
 	group  *cgroups.Cgroup
-	set    *namespaces.Set
+	draft  *plan.Container
 	spaces *namespaces.Opened
 	fds    *descriptors
 	permit *os.File // our end of the pipe that lets the program go on
-	built  *assembly
+	built  *plan.Assembly
 	proc   *launch.Process
 	late   bool // the program waits until it is in its cgroup
 	hooked bool // a hook has run: poststop is owed
@@ -65,8 +66,7 @@ type creation struct {
 	child  bool // the command dies with us
 	stay   bool // we wait for the command, and keep its terminal
 	tty    *console
-	root   *rootfs.Rootfs // what the program mounts
-	helper *os.File       // our end of the socket for its errands; nil if it has none
+	helper *os.File // our end of the socket for its errands; nil if it has none
 }
 
 // Create makes a container from a bundle, up to the point where only the execve of
@@ -97,7 +97,7 @@ func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &creation{rt: r, opts: o, spec: config, facts: gatherFacts()}
+	c := &creation{rt: r, opts: o, spec: config, facts: gatherFacts(), listen: listenFDs()}
 	c.container = &container{dir: r.dir(id), record: newRecord(id, bundle, config)}
 	c.KeepKeyring = o.NoNewKeyring
 	return c, c.claim()
@@ -164,7 +164,7 @@ func (c *creation) build(ctx context.Context) error {
 	if err := c.launch(); err != nil {
 		return err
 	}
-	c.rt.debugf("container %s: process %d carries out %d steps in cgroup %s", c.ID, c.proc.Pid, c.built.plan.Len(), c.group.Path())
+	c.rt.debugf("container %s: process %d carries out %d steps in cgroup %s", c.ID, c.proc.Pid, c.built.Plan.Len(), c.group.Path())
 	if err := c.adopt(); err != nil {
 		return err
 	}
@@ -203,8 +203,8 @@ func (c *creation) prepare() error {
 
 // adopt writes down the process and does to it what only a parent can do.
 func (c *creation) adopt() error {
-	if c.set.Succeeds() {
-		if err := c.expect(markBorn); err != nil {
+	if c.draft.Set.Succeeds() {
+		if err := c.expect(plan.MarkBorn); err != nil {
 			return err
 		}
 	}
@@ -233,10 +233,10 @@ func pinned(l *specs.Linux) bool {
 // asked for help with its mounts.
 func (c *creation) meet(ctx context.Context) error {
 	devices := c.spec.Linux.NetDevices
-	if !hasCreateHooks(c.spec.Hooks) && len(devices) == 0 && c.helper == nil {
+	if !plan.HasCreateHooks(c.spec.Hooks) && len(devices) == 0 && c.helper == nil {
 		return nil
 	}
-	if err := c.expect(markHooks); err != nil {
+	if err := c.expect(plan.MarkHooks); err != nil {
 		return err
 	}
 	if len(devices) > 0 {
@@ -244,7 +244,7 @@ func (c *creation) meet(ctx context.Context) error {
 			return err
 		}
 	}
-	if !hasCreateHooks(c.spec.Hooks) {
+	if !plan.HasCreateHooks(c.spec.Hooks) {
 		return nil
 	}
 	return c.createHooks(ctx)
@@ -266,10 +266,6 @@ func (c *creation) createHooks(ctx context.Context) error {
 	return runHooks(ctx, hookCreateContainer, h.CreateContainer, &st, c.containerRunner())
 }
 
-func hasCreateHooks(h *specs.Hooks) bool {
-	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // SA1019
-}
-
 // release lets the program go on, and waits until it has come to the end of its
 // preparations: until start can only succeed or fail in execve.
 func (c *creation) release() error {
@@ -281,13 +277,13 @@ func (c *creation) release() error {
 	if err := permitted(c.permit); err != nil {
 		return err
 	}
-	if listens(c.FilterFlags) {
+	if plan.Listens(c.FilterFlags) {
 		err := newAgent(c.spec.Linux.Seccomp, &c.State, specs.StateCreating).introduce(c.proc, c.permit)
 		if err != nil {
 			return c.failure(err)
 		}
 	}
-	if err := c.expect(markReady); err != nil {
+	if err := c.expect(plan.MarkReady); err != nil {
 		return err
 	}
 	return c.announce()
@@ -305,7 +301,7 @@ func (c *creation) expect(mark string) error {
 		if got == mark {
 			return nil
 		}
-		errand := c.root.Errand(got)
+		errand := c.draft.Root.Errand(got)
 		if errand == nil {
 			return fmt.Errorf("launch program of container %s: reached %q before %q", c.ID, got, mark)
 		}
@@ -320,7 +316,7 @@ func (c *creation) failure(err error) error {
 	if errors.Is(err, io.EOF) {
 		return errdefs.New(errdefs.ErrUnavailable, "launch program of container %s was killed%s", c.ID, c.outOfMemory())
 	}
-	return c.built.explain(err)
+	return c.built.Explain(err)
 }
 
 // announce tells the caller where the process is.

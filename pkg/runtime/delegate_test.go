@@ -2,45 +2,10 @@ package runtime
 
 import (
 	"os"
-	"slices"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-
-	"box/pkg/namespaces"
-	"box/pkg/rootfs"
-	"box/pkg/spec/gen"
 )
-
-// TestLateProgramWaitsForItsCgroup: the root of a cgroup namespace is the group of
-// whoever makes it, so the wait comes first.
-func TestLateProgramWaitsForItsCgroup(t *testing.T) {
-	s := gen.Runtime()
-	set, err := namespaces.From(s.Linux)
-	if err != nil {
-		t.Fatal(err)
-	}
-	look := rootfs.Facts{Root: "/bundle/rootfs", Cgroup2: "/sys/fs/cgroup", Kcore: true, Mounts: make([]rootfs.MountFacts, len(s.Mounts))}
-	f := goldenFacts
-	bp, err := design(&Runtime{}, "c1", s, set, look, &f, s.Process.Env)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bp.lay()
-	bp.late = true
-	b, err := bp.plan()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, step := range b.plan.Steps() {
-		names = append(names, step.Name)
-	}
-	wait, unshare := slices.Index(names, "wait for the cgroup"), slices.Index(names, "create cgroup namespace")
-	if wait < 0 || unshare < wait {
-		t.Errorf("the wait is step %d, the namespace step %d", wait, unshare)
-	}
-}
 
 func TestCgroupOwner(t *testing.T) {
 	if os.Geteuid() != 0 {

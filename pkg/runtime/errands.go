@@ -9,6 +9,7 @@ import (
 	"box/internal/errdefs"
 	"box/internal/sys"
 	"box/pkg/namespaces"
+	"box/pkg/plan"
 	"box/pkg/rootfs"
 	"box/pkg/rootfs/copyup"
 )
@@ -18,8 +19,8 @@ import (
 
 // openHelper makes the socket for errands if the file system may need it: one end for
 // the program, the other for us.
-func (c *creation) openHelper(bp *blueprint) error {
-	if len(bp.root.Errands()) == 0 {
+func (c *creation) openHelper() error {
+	if len(c.draft.Root.Errands()) == 0 {
 		return nil
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -27,7 +28,7 @@ func (c *creation) openHelper(bp *blueprint) error {
 		return os.NewSyscallError("socketpair", err)
 	}
 	c.helper = os.NewFile(uintptr(fds[0]), "errands")
-	bp.root.UseHelper(c.fds.hand(os.NewFile(uintptr(fds[1]), "errands")))
+	c.draft.Root.UseHelper(c.fds.hand(os.NewFile(uintptr(fds[1]), "errands")))
 	return nil
 }
 
@@ -41,7 +42,7 @@ func (c *creation) serve(e *rootfs.Errand) error {
 		return fmt.Errorf("mount %s: %w", e.Source, err)
 	}
 	defer mount.Close()
-	return sys.SendFiles(int(c.helper.Fd()), []byte(word), mount)
+	return sys.SendFiles(int(c.helper.Fd()), []byte(plan.Word), mount)
 }
 
 // fetch copies the source's mount, as the program would itself if it might.
@@ -101,7 +102,7 @@ func (c *creation) mapping(m *rootfs.IDMap) (*os.File, error) {
 
 // copyUp copies what a tmpfs will cover into it.
 func (c *creation) copyUp(e *rootfs.Errand) error {
-	_, files, err := sys.RecvFiles(int(c.helper.Fd()), make([]byte, len(word)))
+	_, files, err := sys.RecvFiles(int(c.helper.Fd()), make([]byte, len(plan.Word)))
 	if err != nil {
 		return fmt.Errorf("%s: %w", e.Mark, err)
 	}
@@ -116,5 +117,5 @@ func (c *creation) copyUp(e *rootfs.Errand) error {
 	if err := copyup.Copy(files[0], files[1]); err != nil {
 		return fmt.Errorf("tmpcopyup: %w", err)
 	}
-	return sys.SendFiles(int(c.helper.Fd()), []byte(word))
+	return sys.SendFiles(int(c.helper.Fd()), []byte(plan.Word))
 }

@@ -17,8 +17,7 @@ import (
 	"box/internal/errdefs"
 	"box/pkg/cgroups"
 	"box/pkg/launch"
-	"box/pkg/namespaces"
-	"box/pkg/rootfs"
+	"box/pkg/plan"
 	"box/pkg/sched"
 	"box/pkg/spec"
 )
@@ -60,11 +59,11 @@ type joining struct {
 	*container
 	opts   *ExecOptions
 	spec   *specs.Process
-	facts  facts
+	facts  plan.Facts
 	init   *os.File // pidfd of the container's init
 	fds    *descriptors
 	permit *os.File
-	built  *assembly
+	built  *plan.Assembly
 	proc   *launch.Process
 	tty    *console
 
@@ -88,9 +87,9 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (int, erro
 		return 0, err
 	}
 	j := &joining{container: c, opts: &o, facts: gatherFacts(), rt: r}
-	j.facts.stay = !o.Detach
+	j.facts.Stay = !o.Detach
 	defer j.close()
-	if err := j.begin(r); err != nil {
+	if err := j.begin(); err != nil {
 		return 0, err
 	}
 	if o.Detach {
@@ -100,7 +99,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (int, erro
 }
 
 // begin starts the process and waits until its command is executed.
-func (j *joining) begin(r *Runtime) error {
+func (j *joining) begin() error {
 	var err error
 	if j.spec, err = j.process(); err != nil {
 		return err
@@ -108,13 +107,13 @@ func (j *joining) begin(r *Runtime) error {
 	if j.init, err = j.pidfd(); err != nil {
 		return err
 	}
-	if err := j.assemble(r); err != nil {
+	if err := j.assemble(); err != nil {
 		return err
 	}
 	if err := j.launch(); err != nil {
 		return err
 	}
-	j.rt.debugf("container %s: process %d carries out %d steps", j.ID, j.proc.Pid, j.built.plan.Len())
+	j.rt.debugf("container %s: process %d carries out %d steps", j.ID, j.proc.Pid, j.built.Plan.Len())
 	if err := j.release(); err != nil {
 		_ = j.proc.Kill()
 		_, _ = j.proc.Wait()
@@ -222,9 +221,9 @@ func parseID(flag, s string) (uint32, error) {
 }
 
 // assemble makes the plan: into the namespaces, then the same last third as create.
-func (j *joining) assemble(r *Runtime) error {
+func (j *joining) assemble() error {
 	var err error
-	if j.fds, err = r.newDescriptors(j.opts.PreserveFDs); err != nil {
+	if j.fds, err = j.rt.newDescriptors(j.opts.PreserveFDs); err != nil {
 		return err
 	}
 	if j.permit, err = j.fds.openPermit(); err != nil {
@@ -233,71 +232,68 @@ func (j *joining) assemble(r *Runtime) error {
 	if j.tty, err = openConsole(j.spec, j.opts.ConsoleSocket, !j.opts.Detach, j.fds); err != nil {
 		return err
 	}
-	j.facts.lookFor(j.spec, "")
-	p, err := newProcess(r, j.spec, &j.facts, j.ID, j.Join&unix.CLONE_NEWUSER != 0)
+	e, err := j.draft()
 	if err != nil {
 		return err
 	}
-	if p.filter, err = j.filter(); err != nil {
+	e.Pidfd = j.fds.give(j.init)
+	if e.Root, err = j.openRoot(); err != nil {
 		return err
 	}
-	p.flags, p.permit = j.FilterFlags, j.fds.permit
-	p.firstFree, p.firstIdle, p.enter = j.fds.free, j.fds.idle(), j.Join&unix.CLONE_NEWPID != 0
+	e.Layout, e.Terminal = j.fds.Layout, j.tty.options()
+	j.built, err = e.Assemble()
+	return err
+}
+
+// draft is what the plan depends on but for descriptors.
+func (j *joining) draft() (*plan.Exec, error) {
+	lookForModules(&j.facts, j.spec, "")
+	p, err := plan.NewProcess(j.ID, j.spec, &j.facts, j.Join&unix.CLONE_NEWUSER != 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, note := range p.Notes {
+		j.rt.warn(note)
+	}
+	if p.Filter, err = j.filter(); err != nil {
+		return nil, err
+	}
+	p.Flags = j.FilterFlags
 	if j.KeepKeyring {
-		p.keyring = ""
+		p.Keyring = ""
 	}
 	if j.Extras {
 		config, err := j.config()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		p.addExtras(config.Linux)
+		p.AddExtras(config.Linux)
 		j.pinned = pinned(config.Linux)
 	}
-	j.affinity = p.affinity
-	b := newAssembly(j.fds.report)
-	b.confine(p)
-	b.begin()
-	namespaces.AddEnter(b.plan, launch.Int(j.fds.give(j.init)), j.Join)
-	if err := j.addRoot(b); err != nil {
-		return err
-	}
-	b.plan.Await(launch.Int(j.fds.permit), "wait for the parent", "it sets limits from outside, by our pid")
-	j.tty.add(b, launch.Cwd, false, j.spec.User.UID)
-	if !p.enter { // else it does not yet have its session
-		j.tty.control(b)
-	}
-	if err := b.becomeUser(p); err != nil {
-		return err
-	}
-	b.executeAndTell(j.spec.Args, withHome(j.spec, "/proc/"+strconv.Itoa(j.Pid)+"/root"))
-	j.built = b
-	return nil
+	j.affinity = p.Affinity
+	return &plan.Exec{Process: p, Spec: j.spec, Env: environment(j.spec, j.rootLink()), Join: j.Join}, nil
 }
 
-// addRoot adds the steps into the container's root directory where its mount namespace
-// has another root: when it is shared with others.
-func (j *joining) addRoot(b *assembly) error {
+// rootLink leads to the root directory of the container's first process.
+func (c *container) rootLink() string { return "/proc/" + strconv.Itoa(c.Pid) + "/root" }
+
+// openRoot opens the container's root directory for the program where its mount namespace
+// has another root: when it is shared with others. 0 where it has not.
+func (j *joining) openRoot() (int, error) {
 	if !j.Chroot {
-		return nil
+		return 0, nil
 	}
-	path := "/proc/" + strconv.Itoa(j.Pid) + "/root"
+	path := j.rootLink()
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
+		return 0, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	b.add(launch.Step{
-		Name: "enter the container's root directory", Call: launch.Fchdir,
-		Args: []launch.Arg{launch.Int(j.fds.hand(os.NewFile(uintptr(fd), path)))},
-		Why:  "the mount namespace is shared: its own root is another",
-	})
-	rootfs.AddChroot(b.plan, "as the container's first process has done")
-	return nil
+	return j.fds.hand(os.NewFile(uintptr(fd), path)), nil
 }
 
 // launch starts the program, in the container's cgroup.
 func (j *joining) launch() error {
-	program, err := launch.NewProgram(j.built.plan)
+	program, err := launch.NewProgram(j.built.Plan)
 	if err != nil {
 		return err
 	}
@@ -347,9 +343,9 @@ func (j *joining) release() error {
 	if err := permitted(j.permit); err != nil {
 		return err
 	}
-	if listens(j.FilterFlags) {
+	if plan.Listens(j.FilterFlags) {
 		if err := j.introduce(); err != nil {
-			return j.built.explain(err)
+			return j.built.Explain(err)
 		}
 	}
 	if wanted.Scheduler != j.spec.Scheduler {
@@ -360,7 +356,7 @@ func (j *joining) release() error {
 	switch mark, err := j.proc.Report(); {
 	case errors.Is(err, io.EOF): // executed, or killed: its exit code will tell
 	case err != nil:
-		return j.built.explain(err)
+		return j.built.Explain(err)
 	default:
 		return fmt.Errorf("launch program in container %s: unexpected mark %q", j.ID, mark)
 	}
@@ -377,9 +373,9 @@ func (j *joining) release() error {
 func (j *joining) schedule() error {
 	switch mark, err := j.proc.Report(); {
 	case err != nil:
-		return j.built.explain(err)
-	case mark != markEntered:
-		return fmt.Errorf("launch program in container %s: reached %q before %q", j.ID, mark, markEntered)
+		return j.built.Explain(err)
+	case mark != plan.MarkEntered:
+		return fmt.Errorf("launch program in container %s: reached %q before %q", j.ID, mark, plan.MarkEntered)
 	}
 	if err := sched.Scheduler(j.proc.Pid, j.spec.Scheduler, j.pinned); err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"box/pkg/plan"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -33,7 +35,7 @@ func (b *bench) execLimited(limit uint64, args ...string) result {
 		Args: args, Cwd: "/", Env: []string{"PATH=/bin"},
 		// The limit counts all processes of a user on the host: nobody else has this one.
 		User:    specs.User{UID: 40000000 + uint32(os.Getpid()), GID: 1},
-		Rlimits: []specs.POSIXRlimit{{Type: limitProcesses, Soft: limit, Hard: limit}},
+		Rlimits: []specs.POSIXRlimit{{Type: plan.LimitProcesses, Soft: limit, Hard: limit}},
 	})
 	if err != nil {
 		b.t.Fatal(err)

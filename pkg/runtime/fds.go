@@ -5,31 +5,22 @@ import (
 	"os"
 	"strconv"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
 	"box/pkg/label"
+	"box/pkg/plan"
+	"box/pkg/spec/gen"
 )
 
 // descriptors are the program's own, above stdio and what is passed on to the
-// command. They are numbers in the program; Files says what is put there.
-//
-//	0 1 2                    stdio, inherited
-//	3 … 3+N-1                --preserve-fds, inherited
-//	report                   pipe to the parent: marks and failures
-//	permit                   pipe from the parent: a word lets the program go on
-//	start                    fifo of start, unless the command runs at once
-//	… further ones           namespaces to join, detached mounts: see extra
+// command: their numbers, and what is put there.
 type descriptors struct {
-	free           int // lowest descriptor that the command must not see
-	report, permit int
-	start          int // 0 if the program does not wait for start
-	files          []*os.File
-	handed         []*os.File // those of files that we close after the fork
+	plan.Layout
+	files  []*os.File // by number; nil is left to launch
+	handed []*os.File // those of files that we close after the fork
 }
-
-// firstPreserved is the descriptor after stdio, as with systemd's LISTEN_FDS.
-const firstPreserved = 3
 
 // CountInherited returns how many descriptors the caller has left open to us, from 3
 // on without a gap. It is for the very beginning of a program, and tells them from
@@ -38,7 +29,7 @@ const firstPreserved = 3
 func CountInherited() int {
 	n := 0
 	for {
-		flags, err := unix.FcntlInt(uintptr(firstPreserved+n), unix.F_GETFD, 0)
+		flags, err := unix.FcntlInt(uintptr(plan.FirstPreserved+n), unix.F_GETFD, 0)
 		if err != nil || flags&unix.FD_CLOEXEC != 0 {
 			return n
 		}
@@ -50,14 +41,14 @@ func CountInherited() int {
 // the report pipe, which launch puts there itself.
 func (r *Runtime) newDescriptors(preserve int) (*descriptors, error) {
 	if preserve > r.Inherited {
-		return nil, errdefs.New(errdefs.ErrInvalid, "preserve descriptor %d: the caller has not opened it", firstPreserved+r.Inherited)
+		return nil, errdefs.New(errdefs.ErrInvalid, "preserve descriptor %d: the caller has not opened it", plan.FirstPreserved+r.Inherited)
 	}
 	d := &descriptors{files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
-	for n := firstPreserved; n < firstPreserved+preserve; n++ {
+	for n := plan.FirstPreserved; n < plan.FirstPreserved+preserve; n++ {
 		d.files = append(d.files, os.NewFile(uintptr(n), "preserved descriptor "+strconv.Itoa(n)))
 	}
-	d.free = len(d.files)
-	d.report = d.free
+	d.Free = len(d.files)
+	d.Report = d.Free
 	d.files = append(d.files, nil)
 	return d, nil
 }
@@ -75,7 +66,7 @@ func (d *descriptors) openPermit() (*os.File, error) {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
 	}
-	d.permit = d.hand(os.NewFile(uintptr(fds[0]), "permit pipe"))
+	d.Permit = d.hand(os.NewFile(uintptr(fds[0]), "permit pipe"))
 	return os.NewFile(uintptr(fds[1]), "permit pipe"), nil
 }
 
@@ -86,12 +77,9 @@ func (d *descriptors) openStart(c *container) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: c.path(startFifo), Err: err}
 	}
-	d.start = d.hand(os.NewFile(uintptr(fd), startFifo))
+	d.Start = d.hand(os.NewFile(uintptr(fd), startFifo))
 	return nil
 }
-
-// idle is the first descriptor after the channels between the program and us.
-func (d *descriptors) idle() int { return max(d.report, d.permit, d.start) + 1 }
 
 // hand puts a file at the next descriptor and leaves it to started to close it.
 func (d *descriptors) hand(f *os.File) int {
@@ -108,48 +96,38 @@ func (d *descriptors) started() {
 	d.handed = nil
 }
 
-// facts are what planning needs to know of the host. They are gathered first, as a
-// plain value, so that the plan is a pure function of the spec and of them.
-type facts struct {
-	held    uint64     // capabilities that we can hand on
-	lastCap int        // highest capability that the kernel knows
-	streams []stream   // stdio, as far as it is open and no device
-	nulls   []int      // which of stdio are the host's /dev/null
-	stay    bool       // the caller's own streams are used, and it uses them too (foreground)
-	listen  int        // descriptors of socket activation (sd_listen_fds(3))
-	modules label.Host // security modules, as far as somebody asks for one (lookFor)
-}
-
-func gatherFacts() facts {
-	f := facts{lastCap: lastCapability(), listen: listenFDs()}
-	f.streams, f.nulls = standardStreams()
+// gatherFacts looks at our own process and at the kernel.
+func gatherFacts() plan.Facts {
+	f := plan.Facts{LastCap: lastCapability()}
+	f.Streams, f.Nulls = standardStreams()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
 	if err := unix.Capget(&header, &sets[0]); err == nil {
-		f.held = uint64(sets[1].Permitted)<<32 | uint64(sets[0].Permitted)
+		f.Held = uint64(sets[1].Permitted)<<32 | uint64(sets[0].Permitted)
 	}
 	return f
 }
 
-// stream is a pipe, a socket or a file at a standard descriptor.
-type stream struct {
-	fd   int
-	uid  uint32 // its owner
-	file bool   // it has a name, and is the caller's for longer than we run
+// lookForModules adds to the facts what a wish for confinement depends on; without one,
+// the look is saved. mounts is the label of mounts.
+func lookForModules(f *plan.Facts, p *specs.Process, mounts string) {
+	if p.ApparmorProfile+p.SelinuxLabel+mounts != "" {
+		f.Modules = label.Look()
+	}
 }
 
 // standardStreams looks at stdio: what of it can be given to the command's user, and
 // which descriptors are the host's /dev/null. Other devices belong to the host, too.
-func standardStreams() (streams []stream, nulls []int) {
-	for fd := range firstPreserved {
+func standardStreams() (streams []plan.Stream, nulls []int) {
+	for fd := range plan.FirstPreserved {
 		var st unix.Stat_t
 		switch err := unix.Fstat(fd, &st); {
 		case err != nil: // closed
 		case st.Mode&unix.S_IFMT == unix.S_IFBLK:
 		case st.Mode&unix.S_IFMT != unix.S_IFCHR:
 			kind := st.Mode & unix.S_IFMT
-			streams = append(streams, stream{fd, st.Uid, kind != unix.S_IFIFO && kind != unix.S_IFSOCK})
-		case st.Rdev == unix.Mkdev(nullMajor, nullMinor):
+			streams = append(streams, plan.Stream{FD: fd, UID: st.Uid, File: kind != unix.S_IFIFO && kind != unix.S_IFSOCK})
+		case st.Rdev == unix.Mkdev(plan.NullMajor, plan.NullMinor):
 			nulls = append(nulls, fd)
 		}
 	}
@@ -163,7 +141,7 @@ func lastCapability() int {
 		_, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0)
 		return err == nil
 	}
-	n := len(capabilityNames) - 1
+	n := len(plan.Capabilities()) - 1
 	for n > 0 && !known(n) {
 		n--
 	}
@@ -184,4 +162,26 @@ func listenFDs() int {
 		return 0
 	}
 	return n
+}
+
+// home looks a user up in the passwd of a root directory; "/" if it is not there,
+// or if the file is none that we would read (it belongs to the image).
+func home(root string, uid uint32) string {
+	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "/"
+	}
+	dir := os.NewFile(uintptr(fd), root)
+	defer dir.Close()
+	_, home, err := gen.ResolveUser(dir, strconv.FormatUint(uint64(uid), 10))
+	if err != nil || home == "" {
+		return "/"
+	}
+	return home
+}
+
+// environment is plan.Environment with the home directory from the passwd of a root
+// directory.
+func environment(p *specs.Process, root string) []string {
+	return plan.Environment(p, func(uid uint32) string { return home(root, uid) })
 }

@@ -6,6 +6,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
+	"box/pkg/plan"
 	"box/pkg/sched"
 	"box/pkg/seccomp"
 )
@@ -24,7 +25,7 @@ func Features(version string) *features.Features {
 		MountOptions: mountOptions,
 		Linux: &features.Linux{
 			Namespaces:   namespaceNames,
-			Capabilities: capabilityNames[:],
+			Capabilities: plan.Capabilities(),
 			Cgroup:       &features.Cgroup{V1: yes, V2: yes, Systemd: yes, SystemdUser: yes, Rdma: yes},
 			Seccomp: &features.Seccomp{
 				Enabled: yes, Actions: seccompActions, Operators: seccompOperators, Archs: seccompArchs,

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"box/internal/sys"
 	"box/pkg/launch"
 	"box/pkg/namespaces"
+	"box/pkg/plan"
 )
 
 // Names of the hooks, as the OCI runtime spec and runc's messages have them.
@@ -134,7 +134,7 @@ func tail(f *os.File, n int64) []byte {
 // path before the container's root is pivoted, with our credentials.
 func (c *creation) containerRunner() runner {
 	return func(ctx context.Context, h *specs.Hook, stdin []byte) ([]byte, error) {
-		return c.runInside(ctx, c.proc.Pidfd, h, stdin, nil)
+		return c.runInside(ctx, c.proc.Pidfd, h, stdin, nil, nil)
 	}
 }
 
@@ -148,38 +148,43 @@ func (c *container) commandRunner(r *Runtime) runner {
 			return nil, err
 		}
 		f := gatherFacts()
-		f.streams, f.nulls = nil, nil // our stdio is not the hook's
-		f.lookFor(config.Process, "")
-		p, err := newProcess(r, config.Process, &f, c.ID, c.Join&unix.CLONE_NEWUSER != 0)
+		f.Streams, f.Nulls = nil, nil // our stdio is not the hook's
+		lookForModules(&f, config.Process, "")
+		p, err := plan.NewProcess(c.ID, config.Process, &f, c.Join&unix.CLONE_NEWUSER != 0)
 		if err != nil {
 			return nil, err
 		}
-		if p.filter, err = c.filter(); err != nil {
+		for _, note := range p.Notes {
+			r.warn(note)
+		}
+		if p.Filter, err = c.filter(); err != nil {
 			return nil, err
 		}
-		p.flags = c.FilterFlags
+		p.Flags = c.FilterFlags
 		if c.KeepKeyring {
-			p.keyring = ""
+			p.Keyring = ""
 		}
 		pidfd, err := c.pidfd()
 		if err != nil {
 			return nil, err
 		}
 		defer pidfd.Close()
-		if listens(p.flags) {
-			p.agent = newAgent(config.Linux.Seccomp, &c.State, specs.StateCreated)
+		var a *agent
+		if plan.Listens(p.Flags) {
+			a = newAgent(config.Linux.Seccomp, &c.State, specs.StateCreated)
 		}
 		own := *h
 		if len(own.Env) == 0 {
 			// A program of the container has the container's environment, as with runc.
-			own.Env = withHome(config.Process, "/proc/"+strconv.Itoa(c.Pid)+"/root")
+			own.Env = environment(config.Process, c.rootLink())
 		}
-		return c.runInside(ctx, pidfd, &own, stdin, p)
+		return c.runInside(ctx, pidfd, &own, stdin, p, a)
 	}
 }
 
-// runInside starts a hook that joins the process behind pidfd, and waits for it.
-func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook, stdin []byte, p *process) ([]byte, error) {
+// runInside starts a hook that joins the process behind pidfd, and waits for it. p is nil
+// for programs of the host, a where no filter has a listener.
+func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook, stdin []byte, p *plan.Process, a *agent) ([]byte, error) {
 	in, err := memoryFile("hook-stdin", stdin)
 	if err != nil {
 		return nil, err
@@ -190,17 +195,19 @@ func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook
 		return nil, err
 	}
 	defer out.Close()
-	fds := &descriptors{files: []*os.File{in, out, out, nil}, free: firstPreserved, report: firstPreserved}
+	fds := &descriptors{files: []*os.File{in, out, out, nil}}
+	fds.Free, fds.Report = plan.FirstPreserved, plan.FirstPreserved
 	target := fds.give(pidfd)
 	var permit *os.File
-	if p != nil && p.agent != nil {
+	if a != nil {
 		if permit, err = fds.openPermit(); err != nil {
 			return nil, err
 		}
 		defer permit.Close()
-		p.permit = fds.permit
 	}
-	b, err := hookPlan(h, fds, target, &c.record, p)
+	b, err := (&plan.Hook{
+		Path: h.Path, Args: h.Args, Env: h.Env, Process: p, Rootfs: c.Rootfs, Join: c.Join, Pidfd: target, Layout: fds.Layout,
+	}).Assemble()
 	if err != nil {
 		return nil, err
 	}
@@ -211,55 +218,18 @@ func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook
 	}
 	defer proc.Close()
 	if permit != nil {
-		if err := p.agent.introduce(proc, permit); err != nil {
+		if err := a.introduce(proc, permit); err != nil {
 			_ = proc.Kill()
 			_, _ = proc.Wait()
-			return nil, b.explain(err)
+			return nil, b.Explain(err)
 		}
 	}
 	err = waitHook(ctx, proc, b)
 	return tail(out, hookOutputLimit), err
 }
 
-// hookPlan is the plan of a hook in the container: join, become, execute.
-func hookPlan(h *specs.Hook, fds *descriptors, pidfd int, c *record, p *process) (*assembly, error) {
-	b := newAssembly(fds.report)
-	if p != nil {
-		b.confine(p)
-	}
-	b.begin()
-	namespaces.AddEnter(b.plan, launch.Int(pidfd), c.Join&^unix.CLONE_NEWPID) // born in that one (startInside)
-	args := h.Args
-	if len(args) == 0 {
-		args = []string{h.Path}
-	}
-	if p != nil {
-		named := *p.spec
-		named.Args, named.Cwd = []string{h.Path}, "/"
-		p.spec, p.firstFree, p.firstIdle = &named, fds.free, fds.idle()
-		if err := b.becomeUser(p); err != nil {
-			return nil, err
-		}
-	} else {
-		b.command = b.plan.Slot("hook")
-		b.add(launch.Step{
-			Name: "choose " + h.Path, Call: launch.Set, Args: []launch.Arg{launch.Text(h.Path)}, Into: b.command,
-			Why: "the path counts in the runtime's file system, which is still the root here",
-		}, launch.Step{
-			Name: "enter " + c.Rootfs, Call: launch.Chdir, Args: []launch.Arg{launch.Text(c.Rootfs)},
-			Why: "hooks of this kind change the container's root before it is one, and find it here under runc and crun",
-		}, launch.Step{
-			Name: "close descriptors", Call: launch.CloseRange,
-			Args: []launch.Arg{launch.Int(fds.free), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
-			Why:  "the hook has no use for ours",
-		})
-	}
-	b.execute(args, h.Env)
-	return b, nil
-}
-
-func (c *container) startInside(b *assembly, fds *descriptors, pidfd *os.File) (*launch.Process, error) {
-	program, err := launch.NewProgram(b.plan)
+func (c *container) startInside(b *plan.Assembly, fds *descriptors, pidfd *os.File) (*launch.Process, error) {
+	program, err := launch.NewProgram(b.Plan)
 	if err != nil {
 		return nil, err
 	}
@@ -281,11 +251,11 @@ func (c *container) startInside(b *assembly, fds *descriptors, pidfd *os.File) (
 }
 
 // waitHook waits for a hook's execve and then for its end, no longer than ctx.
-func waitHook(ctx context.Context, proc *launch.Process, b *assembly) error {
+func waitHook(ctx context.Context, proc *launch.Process, b *plan.Assembly) error {
 	_, err := proc.Report()
 	if !errors.Is(err, io.EOF) {
 		_, _ = proc.Wait()
-		return b.explain(err)
+		return b.Explain(err)
 	}
 	exited, err := sys.PollPidfd(proc.Pidfd, remaining(ctx))
 	if err != nil {

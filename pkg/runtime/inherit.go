@@ -54,8 +54,3 @@ func (j *joining) complete(p *specs.Process) error {
 	inherit(p, config.Process)
 	return nil
 }
-
-// addExtras gives a process what the container's linux section says of each.
-func (p *process) addExtras(l *specs.Linux) {
-	p.memory, p.personality = l.MemoryPolicy, l.Personality
-}

@@ -60,20 +60,6 @@ func TestHasExtras(t *testing.T) {
 	}
 }
 
-// Capabilities that we do not hold can be given in a user namespace, whose root has them
-// all, and nowhere else.
-func TestCapabilitiesOfUserNamespace(t *testing.T) {
-	p := &specs.Process{Args: []string{"true"}, Capabilities: &specs.LinuxCapabilities{Permitted: []string{"CAP_SYS_ADMIN"}}}
-	f := goldenFacts
-	f.held = 0
-	if _, err := newProcess(&Runtime{}, p, &f, "c1", false); err == nil {
-		t.Error("a capability that we do not hold was given")
-	}
-	if _, err := newProcess(&Runtime{}, p, &f, "c1", true); err != nil {
-		t.Error(err)
-	}
-}
-
 // A flag of exec adds a capability to the ambient set only where the container's
 // inheritable set has it already (CVE-2022-29162).
 func TestAddCaps(t *testing.T) {

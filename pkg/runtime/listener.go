@@ -11,6 +11,7 @@ import (
 
 	"box/internal/sys"
 	"box/pkg/launch"
+	"box/pkg/plan"
 )
 
 // This file hands the listener of a seccomp filter to the agent that answers the calls
@@ -18,7 +19,7 @@ import (
 //
 //	program                              parent                      agent
 //	loads the filter, gets the listener
-//	markListener with its number     →
+//	plan.MarkListener with its number     →
 //	waits                                copies it (pidfd_getfd)
 //	                                     connects, sends it      →   answers from here on
 //	closes it, goes on               ←   word
@@ -26,23 +27,6 @@ import (
 // The program waits, for every later call of it may need the agent. It does not keep
 // the listener: only when the agent has the last copy do calls fail, instead of hanging,
 // once the agent is gone.
-
-// markListener is the report that carries the listener's number in the program.
-const markListener = "load the seccomp filter and tell its listener"
-
-// listens tells whether loading the filter makes a listener.
-func listens(flags uint) bool { return flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 }
-
-// tellListener adds the program's half, after the step that has loaded the filter.
-func (b *assembly) tellListener(p *process, listener launch.Slot) {
-	b.plan.MarkValue(markListener, "the parent takes it to the agent; write(2) is never left to the agent", listener)
-	b.plan.Await(launch.Int(p.permit), "wait for the seccomp agent to be told", "the next call may be one of those it answers")
-	b.add(launch.Step{
-		Name: "close the listener", Call: launch.Close, Args: []launch.Arg{listener},
-		Why:   "calls must fail when the agent is gone; with ours open they would wait",
-		Allow: []launch.Allow{{Errno: launch.AnyErrno}}, // as the agent likes
-	})
-}
 
 // agent is who gets a listener, with what is sent along.
 type agent struct {
@@ -64,8 +48,8 @@ func (a *agent) introduce(proc *launch.Process, permit *os.File) error {
 	switch {
 	case err != nil:
 		return err
-	case mark != markListener:
-		return fmt.Errorf("launch program: reached %q before %q", mark, markListener)
+	case mark != plan.MarkListener:
+		return fmt.Errorf("launch program: reached %q before %q", mark, plan.MarkListener)
 	}
 	listener, err := sys.PidfdGetfd(proc.Pidfd, int(number))
 	if err != nil {
@@ -101,7 +85,7 @@ func (a *agent) send(pid int, listener *os.File) error {
 // permitted gives the word to a program that waits at its permit pipe. That the program is
 // dead is left to those who read its reports.
 func permitted(permit *os.File) error {
-	if _, err := permit.WriteString(word); err != nil && !errors.Is(err, unix.EPIPE) {
+	if _, err := permit.WriteString(plan.Word); err != nil && !errors.Is(err, unix.EPIPE) {
 		return fmt.Errorf("let the launch program go on: %w", err)
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 	"box/internal/sys"
 	"box/pkg/criu"
 	"box/pkg/launch"
+	"box/pkg/plan"
 )
 
 // RestoreOptions is what restore is asked for beside the images and the bundle.
@@ -106,11 +107,11 @@ func (c *restoration) restore(ctx context.Context, o *RestoreOptions, dirs *imag
 // keepCompiledFilter keeps the seccomp filter for exec; that of the restored processes
 // is in the images.
 func (c *restoration) keepCompiledFilter() error {
-	filter, flags, err := compileFilter(c.spec.Linux.Seccomp)
+	filter, flags, err := plan.CompileFilter(c.spec.Linux.Seccomp)
 	if err != nil {
 		return err
 	}
-	return c.keepFilter(&process{filter: filter, flags: flags})
+	return c.keepFilter(filter, flags)
 }
 
 // describe tells criu where the things are that are not in the images.
@@ -203,7 +204,7 @@ func (c *restoration) inheritStreams(dirs *images) error {
 		return errdefs.New(errdefs.ErrCorrupt, "decode %s/%s: %w", dirs.dir.Name(), descriptorsFile, err)
 	}
 	for fd, name := range streams {
-		if fd < firstPreserved && strings.HasPrefix(name, "pipe:") {
+		if fd < plan.FirstPreserved && strings.HasPrefix(name, "pipe:") {
 			c.opts.Inherit = append(c.opts.Inherit, criu.Inherit{Key: name, FD: fd})
 		}
 	}

@@ -35,7 +35,7 @@ func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (int, error)
 	}
 	defer c.close()
 	c.stay = !o.Detach
-	c.facts.stay = c.stay
+	c.facts.Stay = c.stay
 	c.wait = c.spec.Hooks != nil && len(c.spec.Hooks.StartContainer) > 0
 	c.child = !o.Detach && !c.wait
 	if !o.Detach && !o.NoSubreaper {
@@ -61,7 +61,7 @@ func (c *creation) goOn(ctx context.Context) error {
 		return c.rt.start(ctx, c.container)
 	}
 	if _, err := c.proc.Report(); !errors.Is(err, io.EOF) {
-		return c.built.explain(err)
+		return c.built.Explain(err)
 	}
 	hooks := c.spec.Hooks
 	if hooks == nil {

@@ -11,8 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/pkg/launch"
+	"box/pkg/plan"
 	"box/pkg/spec"
 )
+
+// ExecError is the failure of the command's execve itself, as Start and Exec return it.
+type ExecError = plan.ExecError
 
 // Start lets a created container execute its command, and returns when it has: or
 // why it has not.
@@ -68,7 +72,7 @@ func (c *container) letGo() error {
 	if err != nil {
 		return err
 	}
-	_, err = unix.Write(begin, []byte(word))
+	_, err = unix.Write(begin, []byte(plan.Word))
 	if err := errors.Join(err, unix.Close(begin)); err != nil {
 		return fmt.Errorf("start container %s: %w", c.ID, err)
 	}
@@ -105,7 +109,7 @@ func (c *container) result(fifo int) error {
 	if err != nil {
 		return err
 	}
-	return &ExecError{c.Command, r.Errno}
+	return &ExecError{Command: c.Command, Errno: r.Errno}
 }
 
 // openFifo opens one end without waiting for the other.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/plan"
 	"box/pkg/sched"
 	"box/pkg/spec"
 )
@@ -19,17 +20,8 @@ import (
 // the program waits for permission to go on: the program is not dumpable, so its
 // own /proc files belong to root, and in a user namespace it lacks the privileges.
 
-// limitFiles is the limit that is set in two parts: what needs privilege from
-// outside, the lowering by the program's last steps. Until then it holds three
-// descriptors for each mount; filesInUse is well above that.
-const (
-	limitFiles = "RLIMIT_NOFILE"
-	filesInUse = 1024
-)
-
-// limitProcesses is the limit that counts all processes of a user, also the one that
-// another takes the place of while a program enters a pid namespace.
-const limitProcesses = "RLIMIT_NPROC"
+// filesInUse is well above what a program holds while it sets up, see plan.LimitFiles.
+const filesInUse = 1024
 
 // withSuccessor returns the process with room for one more in its limit of processes,
 // which the program takes back as soon as it is alone; its scheduler is for the successor
@@ -39,7 +31,7 @@ func withSuccessor(p *specs.Process) *specs.Process {
 	wider.Scheduler = nil
 	wider.Rlimits = slices.Clone(p.Rlimits)
 	for i := range wider.Rlimits {
-		if l := &wider.Rlimits[i]; l.Type == limitProcesses && l.Hard != unix.RLIM_INFINITY {
+		if l := &wider.Rlimits[i]; l.Type == plan.LimitProcesses && l.Hard != unix.RLIM_INFINITY {
 			l.Hard++
 			l.Soft = l.Hard
 		}
@@ -56,8 +48,8 @@ func (r *Runtime) tend(pid int, p *specs.Process, pinned bool, cpus sched.Mask) 
 		return err
 	}
 	for _, l := range p.Rlimits {
-		if l.Type == limitFiles {
-			l.Soft = l.Hard // the program still has many files open, see assembly.limitFiles
+		if l.Type == plan.LimitFiles {
+			l.Soft = l.Hard // the program still has many files open, see plan.LimitFiles
 			if l.Hard < filesInUse {
 				continue
 			}

@@ -34,7 +34,7 @@ var large = map[string]string{
 
 // foreignWords are the packages whose messages repeat runc's on purpose:
 // engines look for them.
-var foreignWords = []string{"pkg/runtime", "pkg/cgroups", "cmd/box-runtime"}
+var foreignWords = []string{"pkg/runtime", "pkg/plan", "pkg/cgroups", "cmd/box-runtime"}
 
 // Metrics are the figures of a source tree without its tests.
 type Metrics struct {

@@ -1,4 +1,4 @@
-package runtime
+package plan
 
 import (
 	"encoding/binary"
@@ -6,16 +6,58 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"box/pkg/label"
 	"box/pkg/launch"
 )
 
-// This file has the steps that change who the program is: its bounding set, its ids,
-// its capabilities. Their order is becomeUser's.
+// This file has the steps that change who the program is: its confinement by security
+// modules, its session keyring, its bounding set, its ids, its capabilities. But for the
+// first, their order is becomeUser's.
+
+// confine adds the very first steps of a program: see package label.
+func (b *Assembly) confine(p *Process) {
+	from := b.Plan.Len()
+	p.keys = label.Add(b.Plan, p.wish, p.modules)
+	for i, step := range b.Plan.Steps()[from:] {
+		b.words[from+i] = func(e unix.Errno) string { return label.Failure(step.Name, e) }
+	}
+}
+
+// keyPermissions is what a session keyring has when it is made (KEY_POS_ALL, and for its
+// user view, read and link: security/keys/process_keys.c), and search for its user.
+const keyPermissions = 0x3f1b0000
+
+// joinKeyring adds the steps by which the program leaves the caller's session keyring.
+// The container's first process makes one with the container's name; the others join it
+// by that name, which needs the right to search it.
+func (b *Assembly) joinKeyring(p *Process) {
+	if p.Keyring == "" {
+		return
+	}
+	label.LabelKeys(b.Plan, p.keys, p.wish.SELinux)
+	key, missing := b.Plan.Slot("keyring"), b.Plan.Label()
+	b.add(launch.Step{
+		Name: "join session keyring " + p.Keyring, Call: launch.Keyctl, Into: key,
+		Args: []launch.Arg{launch.Int(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Text(p.Keyring)},
+		Why:  "the caller's keys are none of the container's business",
+		// Kernels without keys have none to hide.
+		Allow: []launch.Allow{{Errno: unix.ENOSYS, To: missing}},
+	})
+	if p.first {
+		b.add(launch.Step{
+			Name: "let others join session keyring " + p.Keyring, Call: launch.Keyctl,
+			Args: []launch.Arg{launch.Int(unix.KEYCTL_SETPERM), key, launch.Int(keyPermissions)},
+			Why:  "processes that are executed in the container later find it by its name",
+		})
+	}
+	b.Plan.Place(missing)
+	label.LabelKeys(b.Plan, p.keys, "")
+}
 
 // defaultUmask is runc's, when the spec says nothing.
 const defaultUmask = 0o022
 
-func (b *assembly) dropBounding(p *process) {
+func (b *Assembly) dropBounding(p *Process) {
 	for n := range p.lastCap + 1 {
 		if p.caps.bounding&(1<<n) != 0 {
 			continue
@@ -28,7 +70,7 @@ func (b *assembly) dropBounding(p *process) {
 	}
 }
 
-func (b *assembly) setIDs(p *process) {
+func (b *Assembly) setIDs(p *Process) {
 	u := &p.spec.User
 	b.add(launch.Step{
 		Name: "keep capabilities", Call: launch.Prctl,
@@ -50,7 +92,7 @@ func (b *assembly) setIDs(p *process) {
 	)
 }
 
-func (b *assembly) setGroups(p *process) {
+func (b *Assembly) setGroups(p *Process) {
 	gids := p.spec.User.AdditionalGids
 	list := make([]byte, 0, 4*len(gids))
 	for _, g := range gids {
@@ -74,8 +116,8 @@ const linuxCapabilityVersion3 = 0x20080522
 
 // loader is what has to be kept to load the filter: without no_new_privs the kernel
 // wants CAP_SYS_ADMIN for it (seccomp(2)).
-func (p *process) loader() uint64 {
-	if len(p.filter) == 0 || p.spec.NoNewPrivileges {
+func (p *Process) loader() uint64 {
+	if len(p.Filter) == 0 || p.spec.NoNewPrivileges {
 		return 0
 	}
 	return 1 << unix.CAP_SYS_ADMIN & p.held
@@ -83,7 +125,7 @@ func (p *process) loader() uint64 {
 
 // setCapabilities adds the step that sets permitted, effective and inheritable
 // capabilities, and keeps others a little longer.
-func (b *assembly) setCapabilities(p *process, kept uint64) {
+func (b *Assembly) setCapabilities(p *Process, kept uint64) {
 	c := p.caps // all empty when the spec has none: that means none, as with runc
 	c.effective |= kept
 	c.permitted |= kept
@@ -107,7 +149,7 @@ func (b *assembly) setCapabilities(p *process, kept uint64) {
 	})
 }
 
-func (b *assembly) raiseAmbient(p *process) {
+func (b *Assembly) raiseAmbient(p *Process) {
 	b.add(launch.Step{
 		Name: "clear ambient capabilities", Call: launch.Prctl,
 		Args: []launch.Arg{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL)},
@@ -124,15 +166,15 @@ func (b *assembly) raiseAmbient(p *process) {
 	}
 }
 
-func (b *assembly) dieWithParent(sig int) {
+func (b *Assembly) dieWithParent(sig unix.Signal) {
 	b.add(launch.Step{
 		Name: "ask for the parent-death signal", Call: launch.Prctl,
-		Args: []launch.Arg{launch.Int(unix.PR_SET_PDEATHSIG), launch.Int(sig)},
+		Args: []launch.Arg{launch.Int(unix.PR_SET_PDEATHSIG), launch.Int(int(sig))},
 		Why:  "nobody would wait for the command when box-runtime is killed; after the ids, whose change clears it",
 	})
 }
 
-func (b *assembly) umask(p *process) {
+func (b *Assembly) umask(p *Process) {
 	mask := uint32(defaultUmask)
 	if p.spec.User.Umask != nil {
 		mask = *p.spec.User.Umask

@@ -1,4 +1,4 @@
-package runtime
+package plan
 
 import (
 	"slices"
@@ -72,6 +72,9 @@ func joined(s *specs.Spec, types ...specs.LinuxNamespaceType) {
 	}
 }
 
+// shifted is a map of ids that the host does not use.
+var shifted = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+
 func ownIDs(s *specs.Spec) {
 	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	s.Linux.UIDMappings, s.Linux.GIDMappings = shifted, shifted
@@ -127,14 +130,14 @@ func privilegedShape(s *specs.Spec) {
 // TestGoldenShapes pins how the plan of each shape differs from the default one, and
 // that each step says why it is there.
 func TestGoldenShapes(t *testing.T) {
-	usual := strings.Split(outline(planOf(t, gen.Runtime()).plan), "\n")
+	usual := strings.Split(outline(planOf(t, gen.Runtime()).Plan), "\n")
 	for name, sh := range shapes {
 		t.Run(name, func(t *testing.T) {
 			s := gen.Runtime()
 			if sh.edit != nil {
 				sh.edit(s)
 			}
-			p := planAt(t, s, sh.look).plan
+			p := planAt(t, s, sh.look).Plan
 			compareGolden(t, "testdata/shape-"+name+".golden", difference(usual, strings.Split(outline(p), "\n")))
 			for i, step := range p.Steps() {
 				if step.Name == "" || strings.TrimSpace(step.Why) == "" {

@@ -1,12 +1,9 @@
-package runtime
+package plan
 
 import (
-	"bytes"
 	"encoding/json"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -140,19 +137,18 @@ func tryPlan(s *specs.Spec) *launch.Plan {
 	if err != nil {
 		return nil
 	}
-	look := rootfs.Facts{Root: "/bundle/rootfs", Cgroup2: "/sys/fs/cgroup", Kcore: true}
-	look.Mounts = make([]rootfs.MountFacts, len(s.Mounts))
 	f := goldenFacts
-	bp, err := design(&Runtime{}, "c1", s, set, look, &f, withHome(s.Process, look.Root))
+	f.Root = rootfs.Facts{Root: "/bundle/rootfs", Cgroup2: "/sys/fs/cgroup", Kcore: true, Mounts: make([]rootfs.MountFacts, len(s.Mounts))}
+	c, err := NewContainer("c1", s, set, &f, Environment(s.Process, func(uint32) string { return "/" }))
 	if err != nil {
 		return nil
 	}
-	bp.lay()
-	b, err := bp.plan()
+	c.LayOut()
+	b, err := c.Assemble()
 	if err != nil {
 		return nil
 	}
-	return b.plan
+	return b.Plan
 }
 
 // configSeeds are specs that between them set most fields.
@@ -186,41 +182,4 @@ func configSeeds() []*specs.Spec {
 	seeds[3].Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0"}
 	seeds[3].Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
 	return seeds
-}
-
-// FuzzRecord reads state files as a crash, or somebody else, may have left them:
-// they are refused or understood, and what is understood is written back the same.
-func FuzzRecord(f *testing.F) {
-	for _, s := range []string{
-		"", "{}", `{"id":"c","pid":-1,"status":"running","startTime":18446744073709551615}`,
-		`{"ociVersion":"1.3.0","id":"c","pid":7,"created":"2026-01-02T03:04:05Z","annotations":{"a":"b"},"cgroup":{}}`,
-	} {
-		f.Add([]byte(s))
-	}
-	dir := f.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "c"), 0o700); err != nil {
-		f.Fatal(err)
-	}
-	r := &Runtime{Root: dir}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := os.WriteFile(filepath.Join(dir, "c", recordFile), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		c, err := r.load("c")
-		if err != nil {
-			return
-		}
-		once, err := json.Marshal(c.record)
-		if err != nil {
-			return // a year that JSON's times do not know
-		}
-		var again record
-		if err := json.Unmarshal(once, &again); err != nil {
-			t.Fatalf("what was written cannot be read: %v\n%s", err, once)
-		}
-		if twice, err := json.Marshal(again); err != nil || !bytes.Equal(once, twice) {
-			t.Errorf("a record changes when it is read: %v\n%s\n%s", err, once, twice)
-		}
-		_, _ = r.State("c")
-	})
 }

@@ -1,4 +1,4 @@
-package runtime
+package plan
 
 import (
 	"slices"
@@ -63,5 +63,19 @@ func TestAmbientWithoutInheritableIsLost(t *testing.T) {
 	c := capabilities{permitted: both, inheritable: 1 << unix.CAP_CHOWN, ambient: both}
 	if lost := c.fitAmbient(); !slices.Equal(lost, []string{"CAP_KILL"}) || c.ambient != 1<<unix.CAP_CHOWN {
 		t.Errorf("lost %v, ambient %#x", lost, c.ambient)
+	}
+}
+
+// Capabilities that we do not hold can be given in a user namespace, whose root has them
+// all, and nowhere else.
+func TestCapabilitiesOfUserNamespace(t *testing.T) {
+	p := &specs.Process{Args: []string{"true"}, Capabilities: &specs.LinuxCapabilities{Permitted: []string{"CAP_SYS_ADMIN"}}}
+	f := goldenFacts
+	f.Held = 0
+	if _, err := NewProcess("c1", p, &f, false); err == nil {
+		t.Error("a capability that we do not hold was given")
+	}
+	if _, err := NewProcess("c1", p, &f, true); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package runtime
+package plan
 
 import (
 	"flag"
@@ -16,52 +16,67 @@ import (
 	"box/pkg/namespaces"
 	"box/pkg/rootfs"
 	"box/pkg/spec/gen"
+	"box/pkg/terminal"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing")
 
 // goldenFacts are a host: one that holds every capability there is.
-var goldenFacts = facts{held: 1<<(unix.CAP_LAST_CAP+1) - 1, lastCap: unix.CAP_LAST_CAP}
+var goldenFacts = Facts{Held: 1<<(unix.CAP_LAST_CAP+1) - 1, LastCap: unix.CAP_LAST_CAP}
 
 // planOf assembles the plan of a spec on an imagined host where no mount point is
 // missing. Nothing of the real one is looked at.
-func planOf(t *testing.T, s *specs.Spec) *assembly {
+func planOf(t *testing.T, s *specs.Spec) *Assembly {
 	t.Helper()
 	return planAt(t, s, nil)
 }
 
 // planAt is planOf on a host that edit makes different.
-func planAt(t *testing.T, s *specs.Spec, edit func(*rootfs.Facts)) *assembly {
+func planAt(t *testing.T, s *specs.Spec, edit func(*rootfs.Facts)) *Assembly {
 	t.Helper()
-	set, err := namespaces.From(s.Linux)
+	f := factsOf(s)
+	if edit != nil {
+		edit(&f.Root)
+	}
+	c := draftOf(t, s, f)
+	b, err := c.Assemble()
 	if err != nil {
 		t.Fatal(err)
 	}
-	look := rootfs.Facts{Root: "/bundle/rootfs", Cgroup2: "/sys/fs/cgroup", Kcore: true}
+	return b
+}
+
+// factsOf is the imagined host, with sources for the mounts of s.
+func factsOf(s *specs.Spec) *Facts {
+	f := goldenFacts
+	f.Root = rootfs.Facts{Root: "/bundle/rootfs", Cgroup2: "/sys/fs/cgroup", Kcore: true}
 	for _, m := range s.Mounts {
 		facts := rootfs.MountFacts{}
 		if m.Type == "bind" {
 			facts.Source, facts.File = m.Source, strings.HasPrefix(m.Destination, "/etc/")
 		}
-		look.Mounts = append(look.Mounts, facts)
+		f.Root.Mounts = append(f.Root.Mounts, facts)
 	}
-	if edit != nil {
-		edit(&look)
-	}
-	f := goldenFacts
-	bp, err := design(&Runtime{}, "c1", s, set, look, &f, append(s.Process.Env, "HOME=/root"))
+	return &f
+}
+
+// draftOf is what the plan of s is made from, with descriptors and a terminal if s has
+// one.
+func draftOf(t *testing.T, s *specs.Spec, f *Facts) *Container {
+	t.Helper()
+	set, err := namespaces.From(s.Linux)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bp.lay()
+	c, err := NewContainer("c1", s, set, f, append(s.Process.Env, "HOME=/root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := c.LayOut()
 	if s.Process.Terminal {
-		bp.tty = &console{fd: bp.fds.give(nil), rows: 24, cols: 80}
+		c.Terminal = &terminal.Options{Socket: next, Rows: 24, Cols: 80}
 	}
-	b, err := bp.plan()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return c
 }
 
 // outline is a plan with one line for each step: its call and its name. Arguments and
@@ -103,7 +118,7 @@ func TestGoldenPlans(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := gen.Runtime()
 			change(s)
-			compareGolden(t, "testdata/plan-"+name+".golden", outline(planOf(t, s).plan))
+			compareGolden(t, "testdata/plan-"+name+".golden", outline(planOf(t, s).Plan))
 		})
 	}
 }
@@ -164,22 +179,22 @@ func TestOrderOfSteps(t *testing.T) {
 	s.Hooks = &specs.Hooks{Prestart: []specs.Hook{{Path: "/bin/true"}}} //nolint:staticcheck // SA1019: still called by dockerd
 	inOrder := func(names ...string) {
 		t.Helper()
-		at := positions(t, planOf(t, s).plan, names...)
+		at := positions(t, planOf(t, s).Plan, names...)
 		for i := 1; i < len(at); i++ {
 			if at[i] <= at[i-1] {
 				t.Errorf("%q (step %d) comes before %q (step %d)", names[i], at[i], names[i-1], at[i-1])
 			}
 		}
 	}
-	inOrder("become untraceable", "mount proc", markHooks, "wait for the parent", "pivot root",
+	inOrder("become untraceable", "mount proc", MarkHooks, "wait for the parent", "pivot root",
 		"enter working directory", "close descriptors", "drop CAP_CHOWN", "become group", "become user",
-		"set capabilities", "look for", "set the umask", "load the seccomp filter", markReady, "wait for start", "execute")
-	if n := strings.Count(outline(planOf(t, s).plan), " set capabilities"); n != 2 {
+		"set capabilities", "look for", "set the umask", "load the seccomp filter", MarkReady, "wait for start", "execute")
+	if n := strings.Count(outline(planOf(t, s).Plan), " set capabilities"); n != 2 {
 		t.Errorf("capabilities are set %d times: CAP_SYS_ADMIN is given up after the filter was loaded", n)
 	}
 	s.Process.NoNewPrivileges = true
-	inOrder("set capabilities", "set no_new_privs", "load the seccomp filter", markReady)
-	if n := strings.Count(outline(planOf(t, s).plan), " set capabilities"); n != 1 {
+	inOrder("set capabilities", "set no_new_privs", "load the seccomp filter", MarkReady)
+	if n := strings.Count(outline(planOf(t, s).Plan), " set capabilities"); n != 1 {
 		t.Errorf("with no_new_privs, capabilities are set %d times", n)
 	}
 }
@@ -188,7 +203,7 @@ func TestOrderOfSteps(t *testing.T) {
 func TestPlansAreWhole(t *testing.T) {
 	s := gen.Runtime()
 	s.Process.Terminal = true
-	p := planOf(t, s).plan
+	p := planOf(t, s).Plan
 	for i, step := range p.Steps() {
 		if step.Name == "" {
 			t.Errorf("step %d has no name", i)
@@ -201,18 +216,18 @@ func TestPlansAreWhole(t *testing.T) {
 	}
 }
 
-func TestMountOptionsOfFeaturesAreUnderstood(t *testing.T) {
-	for _, option := range mountOptions {
-		s := gen.Runtime()
-		m := specs.Mount{Type: "bind", Source: "/src", Destination: "/dst", Options: []string{"bind", option}}
-		switch option {
-		case "tmpcopyup":
-			m = specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: "/dst", Options: []string{option}}
-		case "idmap", "ridmap":
-			m.UIDMappings = []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}
-			m.GIDMappings = m.UIDMappings
-		}
-		s.Mounts = append(s.Mounts, m)
-		_ = planOf(t, s)
+// TestLateProgramWaitsForItsCgroup: the root of a cgroup namespace is the group of
+// whoever makes it, so the wait comes first.
+func TestLateProgramWaitsForItsCgroup(t *testing.T) {
+	s := gen.Runtime()
+	c := draftOf(t, s, factsOf(s))
+	c.Late = true
+	b, err := c.Assemble()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := positions(t, b.Plan, "wait for the cgroup", "create cgroup namespace")
+	if at[1] < at[0] {
+		t.Errorf("the wait is step %d, the namespace step %d", at[0], at[1])
 	}
 }

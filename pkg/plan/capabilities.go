@@ -1,4 +1,4 @@
-package runtime
+package plan
 
 import (
 	"math/bits"
@@ -101,3 +101,6 @@ func capabilityName(n int) string {
 	}
 	return "capability " + strconv.Itoa(n)
 }
+
+// Capabilities are the names of all that are known here, by number.
+func Capabilities() []string { return capabilityNames[:] }

@@ -1,4 +1,4 @@
-package runtime
+package plan
 
 import (
 	"strings"
@@ -16,7 +16,7 @@ func TestEnvironment(t *testing.T) {
 		{"", "HOME=/"},
 	} {
 		p := &specs.Process{Env: strings.Fields(c.env)}
-		if got := strings.Join(withHome(p, "/no/such/root"), " "); got != c.want {
+		if got := strings.Join(Environment(p, func(uint32) string { return "/" }), " "); got != c.want {
 			t.Errorf("%q becomes %q, want %q", c.env, got, c.want)
 		}
 	}

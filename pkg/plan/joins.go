@@ -1,0 +1,128 @@
+package plan
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"box/pkg/launch"
+	"box/pkg/namespaces"
+	"box/pkg/rootfs"
+	"box/pkg/terminal"
+)
+
+// This file has the plans of processes that join a container: by exec, and as hooks.
+
+// Exec is all that the plan of a further process in a container depends on.
+type Exec struct {
+	Process *Process
+	// Spec is what Process was made of.
+	Spec *specs.Process
+	// Env is its environment (Environment).
+	Env []string
+	// Join are the namespaces to join, as CLONE_NEW* flags.
+	Join uintptr
+	// Pidfd is the descriptor of the container's first process.
+	Pidfd int
+	// Root is the descriptor of the container's root directory, where its mount namespace
+	// has another root: when it is shared with others. 0 where it need not be told.
+	Root   int
+	Layout Layout
+	// Terminal is the command's, if it has one. Root and UID are filled in.
+	Terminal *terminal.Options
+}
+
+// Assemble writes down the way into the namespaces, then the same last third as for a
+// new container.
+func (e *Exec) Assemble() (*Assembly, error) {
+	p := e.Process
+	p.enter = e.Join&unix.CLONE_NEWPID != 0
+	b := newAssembly(&e.Layout)
+	b.confine(p)
+	b.begin()
+	namespaces.AddEnter(b.Plan, launch.Int(e.Pidfd), e.Join)
+	if e.Root != 0 {
+		b.enterRoot(e.Root)
+	}
+	b.Plan.Await(launch.Int(e.Layout.Permit), "wait for the parent", "it sets limits from outside, by our pid")
+	b.terminal(e.Terminal, launch.Cwd, false, e.Spec.User.UID)
+	if !p.enter { // else it does not yet have its session
+		b.control(e.Terminal)
+	}
+	if err := b.becomeUser(p, &e.Layout); err != nil {
+		return nil, err
+	}
+	b.executeAndTell(e.Spec.Args, e.Env)
+	return b, nil
+}
+
+// enterRoot adds the steps into the container's root directory.
+func (b *Assembly) enterRoot(fd int) {
+	b.add(launch.Step{
+		Name: "enter the container's root directory", Call: launch.Fchdir,
+		Args: []launch.Arg{launch.Int(fd)},
+		Why:  "the mount namespace is shared: its own root is another",
+	})
+	rootfs.AddChroot(b.Plan, "as the container's first process has done")
+}
+
+// Hook is all that the plan of a hook in a container depends on. Its pid namespace is
+// none of the program's business: it is born there.
+type Hook struct {
+	Path      string
+	Args, Env []string
+	// Process makes it a program of the container, with the command's credentials. Nil
+	// makes it one of the host, found before the container's root is pivoted.
+	Process *Process
+	// Rootfs is the root directory by its path on the host: where those of the host begin.
+	Rootfs string
+	// Join are the namespaces to join, as CLONE_NEW* flags.
+	Join uintptr
+	// Pidfd is the descriptor of a process of the container.
+	Pidfd  int
+	Layout Layout
+}
+
+// Assemble writes down: join, become, execute.
+func (h *Hook) Assemble() (*Assembly, error) {
+	b := newAssembly(&h.Layout)
+	if h.Process != nil {
+		b.confine(h.Process)
+	}
+	b.begin()
+	namespaces.AddEnter(b.Plan, launch.Int(h.Pidfd), h.Join&^unix.CLONE_NEWPID)
+	if h.Process == nil {
+		b.hostHook(h)
+	} else if err := b.containerHook(h); err != nil {
+		return nil, err
+	}
+	args := h.Args
+	if len(args) == 0 {
+		args = []string{h.Path}
+	}
+	b.execute(args, h.Env)
+	return b, nil
+}
+
+// containerHook adds the steps of a hook that is a program of the container.
+func (b *Assembly) containerHook(h *Hook) error {
+	p, named := *h.Process, *h.Process.spec
+	named.Args, named.Cwd = []string{h.Path}, "/"
+	p.spec = &named
+	return b.becomeUser(&p, &h.Layout)
+}
+
+// hostHook adds the steps of a hook that is a program of the host.
+func (b *Assembly) hostHook(h *Hook) {
+	b.command = b.Plan.Slot("hook")
+	b.add(launch.Step{
+		Name: "choose " + h.Path, Call: launch.Set, Args: []launch.Arg{launch.Text(h.Path)}, Into: b.command,
+		Why: "the path counts in the runtime's file system, which is still the root here",
+	}, launch.Step{
+		Name: "enter " + h.Rootfs, Call: launch.Chdir, Args: []launch.Arg{launch.Text(h.Rootfs)},
+		Why: "hooks of this kind change the container's root before it is one, and find it here under runc and crun",
+	}, launch.Step{
+		Name: "close descriptors", Call: launch.CloseRange,
+		Args: []launch.Arg{launch.Int(h.Layout.Free), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
+		Why:  "the hook has no use for ours",
+	})
+}
