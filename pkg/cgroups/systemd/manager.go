@@ -35,24 +35,25 @@ const (
 	managerInterface = service + ".Manager"
 )
 
-// manage calls a method of the manager.
-func (m *Manager) manage(ctx context.Context, member, signature string, body func(*encoder)) (*decoder, error) {
-	return m.bus.call(ctx, &call{service, object, managerInterface, member, signature, body})
+// manage calls a method of the manager, whose answer is of the given types.
+func (m *Manager) manage(ctx context.Context, member, signature string, body func(*encoder), answer string) (*message, error) {
+	return m.bus.call(ctx, &call{service, object, managerInterface, member, signature, body, answer})
 }
 
 // property reads a string property of the manager.
 func (m *Manager) property(ctx context.Context, name string) (string, error) {
-	d, err := m.bus.call(ctx, &call{service, object, "org.freedesktop.DBus.Properties", "Get", "ss", func(e *encoder) {
+	reply, err := m.bus.call(ctx, &call{service, object, "org.freedesktop.DBus.Properties", "Get", "ss", func(e *encoder) {
 		e.string(managerInterface)
 		e.string(name)
-	}})
+	}, "v"})
 	if err != nil {
 		return "", err
 	}
-	if kind := d.signature(); kind != "s" {
-		return "", errdefs.New(errdefs.ErrCorrupt, "systemd: property %s is of type %q, want s", name, kind)
+	kind, value := reply.body.signature(), reply.body.string()
+	if kind != "s" || reply.body.bad {
+		return "", errdefs.New(errdefs.ErrCorrupt, "systemd: property %s is no string", name)
 	}
-	return d.string(), nil
+	return value, nil
 }
 
 // Version is systemd's release, 0 if it has none that can be read.
@@ -74,12 +75,12 @@ func (m *Manager) listen(ctx context.Context) error {
 		"org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", "s",
 		func(e *encoder) {
 			e.string("type='signal',sender='" + service + "',interface='" + managerInterface + "',member='JobRemoved',path='" + object + "'")
-		},
+		}, "",
 	})
 	if err != nil {
 		return err
 	}
-	_, err = m.manage(ctx, "Subscribe", "", nil)
+	_, err = m.manage(ctx, "Subscribe", "", nil, "")
 	if is(err, "AlreadySubscribed") {
 		return nil
 	}
@@ -91,29 +92,34 @@ func (m *Manager) job(ctx context.Context, what, unit, signature string, body fu
 	if err := m.listen(ctx); err != nil {
 		return err
 	}
-	d, err := m.manage(ctx, what, signature, body)
+	reply, err := m.manage(ctx, what, signature, body, "o")
 	if err != nil {
 		return err
 	}
-	job := d.string()
+	job := reply.body.string()
+	if reply.body.bad {
+		return errdefs.New(errdefs.ErrCorrupt, "systemd: %s of %s: the answer names no job", what, unit)
+	}
 	for {
-		s, err := m.bus.signal()
+		s, err := m.bus.jobEnd(ctx)
 		if err != nil {
 			return fmt.Errorf("systemd: wait for the job of %s: %w", unit, err)
 		}
-		if s.member != "JobRemoved" {
+		name, result := s.ended()
+		if name != job || !s.from(reply.sender) {
 			continue
 		}
-		_ = s.body.uint32() // the job's number
-		if s.body.string() != job {
-			continue
-		}
-		_ = s.body.string() // its unit
-		if result := s.body.string(); result != "done" {
+		if result != "done" {
 			return errdefs.New(errdefs.ErrUnavailable, "systemd: %s of %s: job ended as %q", what, unit, result)
 		}
 		return nil
 	}
+}
+
+// ended reads the signal JobRemoved: number, path, unit and result of the job.
+func (m *message) ended() (job, result string) {
+	_, job, _ = m.body.uint32(), m.body.string(), m.body.string()
+	return job, m.body.string()
 }
 
 // Start makes and starts a transient unit. A unit of that name that has failed
@@ -151,7 +157,7 @@ func (m *Manager) Stop(ctx context.Context, unit string) error {
 
 // ResetFailed forgets that a unit has failed, which keeps its name in use.
 func (m *Manager) ResetFailed(ctx context.Context, unit string) error {
-	_, err := m.manage(ctx, "ResetFailedUnit", "s", func(e *encoder) { e.string(unit) })
+	_, err := m.manage(ctx, "ResetFailedUnit", "s", func(e *encoder) { e.string(unit) }, "")
 	if is(err, "NoSuchUnit") {
 		return nil
 	}
@@ -164,7 +170,7 @@ func (m *Manager) Set(ctx context.Context, unit string, properties []Property) e
 		e.string(unit)
 		e.bool(true)
 		e.properties(properties)
-	})
+	}, "")
 	return err
 }
 
@@ -178,7 +184,7 @@ func (m *Manager) Attach(ctx context.Context, unit string, pids ...uint32) error
 				e.uint32(p)
 			}
 		})
-	})
+	}, "")
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"box/internal/errdefs"
 )
@@ -24,6 +25,7 @@ const (
 	fieldErrorName   = 4
 	fieldReplySerial = 5
 	fieldDestination = 6
+	fieldSender      = 7
 	fieldSignature   = 8
 )
 
@@ -136,11 +138,13 @@ func (e *encoder) properties(list []Property) {
 	})
 }
 
-// call is a method call. body writes the arguments, whose types are signature.
+// call is a method call. body writes the arguments, whose types are signature; the
+// types of the answer are answer, "" if nobody reads it.
 type call struct {
 	destination, path, iface, member string
 	signature                        string
 	body                             func(*encoder)
+	answer                           string
 }
 
 // encode returns the message with a serial number, which its reply will name.
@@ -181,13 +185,35 @@ func (c *call) encode(serial uint32) []byte {
 	return append(e.buf, body.buf...)
 }
 
-// message is one that has come in.
+// message is one that has come in, with the header fields that are there.
 type message struct {
-	kind        byte
-	replySerial uint32
-	member      string
-	errorName   string
-	body        decoder
+	kind                byte
+	replySerial         uint32
+	path, iface, member string
+	errorName           string
+	destination, sender string // unique names; a broadcast has no destination
+	signature           string // of the body
+	body                decoder
+}
+
+// endsJob tells whether a signal is the manager's about the end of a job.
+func (m *message) endsJob() bool {
+	return m.member == "JobRemoved" && m.iface == managerInterface && m.path == object && m.signature == "uoss"
+}
+
+// from tells whether a signal comes from where a reply came from. Broadcasts have
+// passed the match rule, which names the sender, and which the bus watches over (the
+// unique name of a systemd that has been re-executed is another one than before). But
+// anybody may send a signal to us alone, and the bus lets it through.
+func (m *message) from(sender string) bool { return m.destination == "" || m.sender == sender }
+
+// failure is the error that an error reply to a call stands for.
+func (m *message) failure(member string) error {
+	text := ""
+	if strings.HasPrefix(m.signature, "s") {
+		text = m.body.string()
+	}
+	return &Error{member, m.errorName, text}
 }
 
 // decoder reads values; after the first that is not there it returns zeros.
@@ -268,7 +294,7 @@ func decode(buf []byte) (*message, error) {
 		case "s", "o":
 			m.set(code, d.string())
 		case "g":
-			d.signature()
+			m.set(code, d.signature())
 		case "u":
 			if n := d.uint32(); code == fieldReplySerial {
 				m.replySerial = n
@@ -286,9 +312,19 @@ func decode(buf []byte) (*message, error) {
 
 func (m *message) set(code byte, value string) {
 	switch code {
+	case fieldPath:
+		m.path = value
+	case fieldInterface:
+		m.iface = value
 	case fieldMember:
 		m.member = value
 	case fieldErrorName:
 		m.errorName = value
+	case fieldDestination:
+		m.destination = value
+	case fieldSender:
+		m.sender = value
+	case fieldSignature:
+		m.signature = value
 	}
 }

@@ -1,10 +1,15 @@
 package systemd
 
 import (
+	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
 )
@@ -16,7 +21,7 @@ func TestCallOnTheWire(t *testing.T) {
 		e.string("u")
 		e.bool(true)
 		e.properties([]Property{{"A", uint64(7)}, {"B", []byte{1, 2}}})
-	}}
+	}, ""}
 	want := strings.Join([]string{
 		"6c010001", "3a000000", "09000000", "4d000000", // l, call, no flags, version 1; body, serial, fields
 		"01016f0002000000", "2f70000000000000", // path
@@ -53,32 +58,59 @@ func TestVariants(t *testing.T) {
 
 // reply is a message as a manager sends it.
 func reply(kind byte, serial uint32, member, errorName, signature string, body func(*encoder)) []byte {
+	m := sent{kind: kind, serial: serial, member: member, errorName: errorName, sender: ":1.0", signature: signature, body: body}
+	if kind == signal {
+		m.path, m.iface = object, managerInterface
+	}
+	return m.bytes()
+}
+
+// sent is a message as anybody could send it.
+type sent struct {
+	kind                                                           byte
+	serial                                                         uint32
+	path, iface, member, errorName, destination, sender, signature string
+	body                                                           func(*encoder)
+}
+
+func (m sent) bytes() []byte {
 	b := &encoder{}
-	if body != nil {
-		body(b)
+	if m.body != nil {
+		m.body(b)
 	}
 	e := &encoder{}
-	e.buf = append(e.buf, 'l', kind, 1, 1)
+	e.buf = append(e.buf, 'l', m.kind, 1, 1)
 	e.uint32(uint32(len(b.buf)))
-	e.uint32(100 + serial)
+	e.uint32(100 + m.serial)
 	e.array(8, func() {
-		field := func(code byte, sig string, write func()) {
+		if m.serial != 0 {
+			e.byte(fieldReplySerial)
+			e.signature("u")
+			e.uint32(m.serial)
+		}
+		for _, f := range []struct {
+			code        byte
+			kind, value string
+		}{
+			{fieldPath, "o", m.path},
+			{fieldInterface, "s", m.iface},
+			{fieldMember, "s", m.member},
+			{fieldErrorName, "s", m.errorName},
+			{fieldDestination, "s", m.destination},
+			{fieldSender, "s", m.sender},
+			{fieldSignature, "g", m.signature},
+		} {
+			if f.value == "" {
+				continue
+			}
 			e.align(8)
-			e.byte(code)
-			e.signature(sig)
-			write()
-		}
-		if serial != 0 {
-			field(fieldReplySerial, "u", func() { e.uint32(serial) })
-		}
-		if member != "" {
-			field(fieldMember, "s", func() { e.string(member) })
-		}
-		if errorName != "" {
-			field(fieldErrorName, "s", func() { e.string(errorName) })
-		}
-		if signature != "" {
-			field(fieldSignature, "g", func() { e.signature(signature) })
+			e.byte(f.code)
+			e.signature(f.kind)
+			if f.kind == "g" {
+				e.signature(f.value)
+			} else {
+				e.string(f.value)
+			}
 		}
 	})
 	e.align(8)
@@ -87,7 +119,7 @@ func reply(kind byte, serial uint32, member, errorName, signature string, body f
 
 func TestDecode(t *testing.T) {
 	m, err := decode(reply(errorReply, 7, "", "org.x.No", "s", func(e *encoder) { e.string("not so") }))
-	if err != nil || m.kind != errorReply || m.replySerial != 7 || m.errorName != "org.x.No" || m.body.string() != "not so" {
+	if err != nil || m.kind != errorReply || m.replySerial != 7 || m.errorName != "org.x.No" || m.sender != ":1.0" || m.signature != "s" || m.body.string() != "not so" {
 		t.Errorf("%+v, %v", m, err)
 	}
 	if m.body.string() != "" || !m.body.bad {
@@ -128,6 +160,37 @@ func FuzzDecode(f *testing.F) {
 		m.body.signature()
 		if m.body.at > len(m.body.buf) {
 			t.Error("read beyond the body")
+		}
+	})
+}
+
+// FuzzConversation: whatever the other side of the socket sends, a start ends, with an
+// answer or an error, and nothing is kept beyond what is bounded.
+func FuzzConversation(f *testing.F) {
+	f.Add([]byte("OK 0123\r\n"), reply(methodReturn, 1, "", "", "", nil))
+	f.Add([]byte("DATA\r\nOK 0123\r\n"), append(done(1), append(done(2), append(done(3), append(removed("/job/7", "done"),
+		reply(methodReturn, 4, "", "", "o", func(e *encoder) { e.string("/job/7") })...)...)...)...))
+	f.Add([]byte("REJECTED EXTERNAL\r\n"), []byte{})
+	f.Fuzz(func(t *testing.T, greeting, messages []byte) {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := append(bytes.Clone(greeting), messages...)
+		if n, err := unix.Write(fds[1], all); err != nil || n != len(all) || unix.Shutdown(fds[1], unix.SHUT_WR) != nil {
+			t.Skip("more than fits into a socket")
+		}
+		defer unix.Close(fds[1])
+		b := &bus{fd: fds[0]}
+		defer b.close()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if b.authenticate(ctx) != nil {
+			return
+		}
+		_ = (&Manager{b}).Start(ctx, "x.scope", nil)
+		if ctx.Err() != nil {
+			t.Error("it went on for ten seconds")
 		}
 	})
 }
