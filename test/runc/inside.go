@@ -21,8 +21,13 @@ const insideVerb = "inside"
 // viewNames are the ways in which a job can see control groups: as this host has
 // them mounted, as a host with cgroup v2 alone has them (v1 controllers are then not to be
 // had, where the host has them), and untouched, for throw-away machines where the
-// real root group is wanted.
-var viewNames = []string{"host", "v2", "plain"}
+// real root group is wanted: with the runtime's own cgroup driver, or with systemd's.
+var viewNames = []string{"host", "v2", viewPlain, viewSystemd}
+
+const viewPlain, viewSystemd = "plain", "systemd"
+
+// untouched tells whether a view is for machines that are thrown away.
+func untouched(view string) bool { return view == viewPlain || view == viewSystemd }
 
 // job is what the first process of the namespaces gets to do, as JSON.
 type job struct {
@@ -62,6 +67,10 @@ func (j job) setUp() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
+	// Where there is no pid namespace of our own (see jobFlags), orphans are still to be ours.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become the parent of orphans: %w", err)
+	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
@@ -71,7 +80,7 @@ func (j job) setUp() error {
 	if err := unix.Mount(j.Suite, filepath.Join(j.Work, "suite"), "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", j.Suite, err)
 	}
-	if j.View != "plain" {
+	if !untouched(j.View) {
 		// Nothing of the tests is to reach a disk: most of them unpack a root file
 		// system. (The kernels of throw-away machines may be too old to map ids on a tmpfs.)
 		if err := unix.Mount("tmpfs", filepath.Join(j.Work, "tmp"), "tmpfs", 0, "mode=755"); err != nil {
@@ -179,7 +188,7 @@ func (j job) endTestsOnSignal(command int) {
 	go func() {
 		for range signals {
 			j.Cgroups.thaw()
-			for _, pid := range testProcesses(allProcesses(), command) {
+			for _, pid := range testProcesses(allProcesses(), os.Getpid(), command) {
 				_ = unix.Kill(pid, unix.SIGKILL) // it may have ended meanwhile
 			}
 		}
@@ -218,14 +227,14 @@ func allProcesses() (all []process) {
 }
 
 // testProcesses are those that belong to a test: what bats runs it in and all below
-// that, and orphans. The command is what runs the file.
-func testProcesses(all []process, command int) (pids []int) {
+// that, and orphans, which are the reaper's children. The command is what runs the file.
+func testProcesses(all []process, reaper, command int) (pids []int) {
 	byPid := map[int]process{}
 	for _, p := range all {
 		byPid[p.pid] = p
 	}
 	for _, p := range all {
-		if p.pid > 1 && p.pid != command && belongsToTest(byPid, p, command) {
+		if p.pid != reaper && p.pid != command && belongsToTest(byPid, p, reaper, command) {
 			pids = append(pids, p.pid)
 		}
 	}
@@ -233,17 +242,20 @@ func testProcesses(all []process, command int) (pids []int) {
 }
 
 // belongsToTest goes up from p until it meets bats' process for one test, or the
-// command, or the end.
-func belongsToTest(byPid map[int]process, p process, command int) bool {
+// command or the reaper itself, or the end.
+func belongsToTest(byPid map[int]process, p process, reaper, command int) bool {
 	for range len(byPid) { // the table is no snapshot: a reused pid may close a circle
 		if p.pid == command {
 			return false
 		}
-		parent, ok := byPid[p.parent]
-		if !ok || strings.Contains(p.command, "bats-exec-test") {
+		if p.parent == reaper || strings.Contains(p.command, "bats-exec-test") {
 			return true
+		}
+		parent, ok := byPid[p.parent]
+		if !ok {
+			return false // not below us; or it is seen the next time
 		}
 		p = parent
 	}
-	return true
+	return false
 }

@@ -28,7 +28,10 @@ func runJob(t *testing.T, view, features, script string, perTest time.Duration) 
 			t.Fatal(err)
 		}
 	}
-	groups, err := newSandbox("box-runc-suite-test-"+filepath.Base(filepath.Dir(work)), view)
+	groups, err := planSandbox("box-runc-suite-test-"+filepath.Base(filepath.Dir(work)), view)
+	if err == nil {
+		err = groups.make()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +40,7 @@ func runJob(t *testing.T, view, features, script string, perTest time.Duration) 
 		View: view, Work: work, Suite: work, Dir: "/", Cgroups: groups, Features: features,
 		Args: []string{"sh", "-ec", script}, Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
 	})
-	if removeErr := groups.remove(t.Context()); removeErr != nil {
+	if removeErr := (leavings{Cgroups: groups}).remove(); removeErr != nil {
 		t.Error(removeErr)
 	}
 	if err != nil {

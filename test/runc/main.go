@@ -47,9 +47,7 @@ type options struct {
 }
 
 func main() {
-	if len(os.Args) > 2 && os.Args[1] == insideVerb {
-		os.Exit(inside(os.Args[2]))
-	}
+	runVerb(os.Args)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ok, err := run(ctx, parseFlags(os.Args[1:]), os.Stdout)
@@ -58,6 +56,19 @@ func main() {
 	}
 	if err != nil || !ok {
 		os.Exit(1)
+	}
+}
+
+// runVerb is this program as a process that it starts itself. It returns if it is not.
+func runVerb(args []string) {
+	if len(args) < 3 {
+		return
+	}
+	switch args[1] {
+	case insideVerb:
+		os.Exit(inside(args[2]))
+	case sweepVerb:
+		os.Exit(sweep(args[2]))
 	}
 }
 

@@ -10,8 +10,9 @@ import (
 
 // TestMain is main for the first process of a job, which this program is too.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == insideVerb {
-		os.Exit(inside(os.Args[2]))
+	runVerb(os.Args)
+	if len(os.Args) > 2 && os.Args[1] == abandonVerb {
+		abandon(os.Args[2])
 	}
 	os.Exit(m.Run())
 }

@@ -24,16 +24,23 @@ func (s *session) runFile(ctx context.Context, view, file, runtime string) ([]re
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(work)
-	job, err := s.newJob(work, view, file, runtime)
+	groups, err := planSandbox(filepath.Base(work), view)
 	if err != nil {
 		return nil, err
 	}
-	if job.Cgroups, err = newSandbox(filepath.Base(work), view); err != nil {
+	after, err := newSweeper(leavings{Cgroups: groups, Work: work})
+	if err != nil {
 		return nil, err
 	}
+	job, err := s.newJob(work, view, file, runtime)
+	if err == nil {
+		job.Cgroups, err = groups, groups.make()
+	}
+	if err != nil {
+		return nil, errors.Join(err, after.finish())
+	}
 	output, runErr := s.start(ctx, job)
-	if err := job.Cgroups.remove(ctx); err != nil {
+	if err := after.finish(); err != nil {
 		return nil, errors.Join(runErr, err)
 	}
 	if ctx.Err() != nil {
@@ -95,6 +102,9 @@ func (s *session) newJob(work, view, file, runtime string) (job, error) {
 		"HOME=" + filepath.Join(work, "home"),
 		"TERM=dumb", "LC_ALL=C",
 	}
+	if view == viewSystemd {
+		j.Env = append(j.Env, "RUNC_USE_SYSTEMD=yes")
+	}
 	return j, nil
 }
 
@@ -129,7 +139,7 @@ func (s *session) start(ctx context.Context, j job) ([]byte, error) {
 	out := newOutput(s.perTest, func() { _ = cmd.Process.Signal(endTest) })
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+		Cloneflags: jobFlags(j.View),
 		Setsid:     true,
 		Setctty:    true, // of standard input: runc opens /dev/tty
 		Pdeathsig:  syscall.SIGKILL,
@@ -142,6 +152,16 @@ func (s *session) start(ctx context.Context, j job) ([]byte, error) {
 	err = cmd.Run()
 	out.timer.Stop()
 	return out.text.Bytes(), err
+}
+
+// jobFlags are the namespaces of a job. systemd must know processes by the numbers that
+// runtimes tell it, so there is no pid namespace then.
+func jobFlags(view string) uintptr {
+	const flags = syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+	if view == viewSystemd {
+		return flags
+	}
+	return flags | syscall.CLONE_NEWPID
 }
 
 // output keeps what a job prints, and calls end each time that it has printed nothing for

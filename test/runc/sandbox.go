@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,10 +26,10 @@ func (h hierarchy) v2() bool { return h.Options == "" }
 // sandbox is a group in every hierarchy, which a job sees as the root of each.
 type sandbox struct{ Hierarchies []hierarchy }
 
-// newSandbox makes the groups below those that this process is in. The plain view
-// has none.
-func newSandbox(name, view string) (sandbox, error) {
-	if view == "plain" {
+// planSandbox names groups below those that this process is in. Untouched views have
+// none.
+func planSandbox(name, view string) (sandbox, error) {
+	if untouched(view) {
 		return sandbox{}, nil
 	}
 	mounts, err := os.Open("/proc/self/mountinfo")
@@ -47,13 +45,17 @@ func newSandbox(name, view string) (sandbox, error) {
 	if err != nil {
 		return sandbox{}, err
 	}
-	s := sandbox{Hierarchies: all}
-	for _, h := range all {
+	return sandbox{Hierarchies: all}, nil
+}
+
+// make creates the groups.
+func (s sandbox) make() error {
+	for _, h := range s.Hierarchies {
 		if err := h.make(); err != nil {
-			return s, errors.Join(err, s.remove(context.Background()))
+			return err
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // hierarchies reads mountinfo and /proc/self/cgroup, and names the job's groups.
@@ -189,24 +191,6 @@ func (h hierarchy) groups() (dirs []string) {
 		return nil
 	})
 	return dirs
-}
-
-// remove takes the groups away, as soon as the kernel has let go of the ended
-// processes.
-func (s sandbox) remove(ctx context.Context) error {
-	tick, end := time.NewTicker(10*time.Millisecond), time.After(10*time.Second)
-	defer tick.Stop()
-	for {
-		err := s.tryRemove()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-end:
-			return err
-		}
-	}
 }
 
 func (s sandbox) tryRemove() error {
