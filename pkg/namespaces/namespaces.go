@@ -72,9 +72,10 @@ type Set struct {
 	// ParentJoins are entered by the forking thread (Opened.Enter).
 	ParentJoins []Join
 
-	uids, gids []syscall.SysProcIDMap
-	mapper     idMapper
-	offsets    map[string]specs.LinuxTimeOffset
+	uids, gids   []syscall.SysProcIDMap
+	unprivileged bool // the caller is not root
+	mapper       idMapper
+	offsets      map[string]specs.LinuxTimeOffset
 }
 
 // From reads the set out of a configuration and checks what only makes sense
@@ -147,7 +148,10 @@ func (s *Set) joinsUser() bool {
 
 // Succeeds says that the steps of AddJoins end one process and begin another, whose
 // number the parent finds in launch.Process after it has read a later report.
-func (s *Set) Succeeds() bool { return s.joinsUser() && s.New&unix.CLONE_NEWPID != 0 }
+func (s *Set) Succeeds() bool {
+	byStep := func(j Join) bool { return j.kind.flag == unix.CLONE_NEWPID }
+	return s.joinsUser() && (s.New&unix.CLONE_NEWPID != 0 || slices.ContainsFunc(s.Joins, byStep))
+}
 
 // Flags returns the CLONE_NEW… flags of all listed namespaces, new or joined: those
 // in which a process of the container differs from the runtime. Unknown types are

@@ -2,7 +2,6 @@ package namespaces
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -14,8 +13,8 @@ import (
 // AddJoins adds the steps that enter the namespaces of Joins. fds are the descriptor
 // numbers at which the program finds Opened.Files, in the same order. Where the user
 // namespace is joined, new namespaces are made here as well, for they must belong to
-// it; the program goes on as a process with another number then, if the pid namespace
-// is new (Succeeds).
+// it; the program goes on as a process with another number then, if it comes into another
+// pid namespace (Succeeds).
 func (s *Set) AddJoins(p *launch.Plan, fds []int) {
 	if s.joinsUser() {
 		s.addUserJoins(p, fds)
@@ -51,8 +50,9 @@ func (s *Set) addUserJoins(p *launch.Plan, fds []int) {
 	}
 	p.Add(s.Joins[0].step(fds[0], whyJoin(unix.CLONE_NEWUSER)))
 	addMappedRoot(p)
-	if s.mapper == subordinate {
-		s.addOwnTime(p)
+	s.addVisibleAlone(p)
+	if s.mapper == subordinate { // who may make a time namespace only in here
+		s.addTime(p)
 	}
 	for i, j := range s.Joins[1:] {
 		done := p.Label()
@@ -73,7 +73,7 @@ func (s *Set) addUserJoins(p *launch.Plan, fds []int) {
 		})
 	}
 	if s.Succeeds() {
-		p.Successor("enter the new pid namespace", "only children are born into it; nothing was done yet that they would not take over")
+		p.Successor("enter the pid namespace", "only children are born into it; nothing was done yet that they would not take over")
 	}
 }
 
@@ -138,24 +138,6 @@ func (s *Set) addTime(p *launch.Plan) {
 	if len(s.offsets) > 0 {
 		s.addOffsets(p)
 	}
-}
-
-// addOwnTime makes the time namespace of somebody without privileges, who may do so only
-// inside the user namespace. That was made for the container a moment ago: nobody else
-// is in it who could trace the program while its files in /proc are its own.
-func (s *Set) addOwnTime(p *launch.Plan) {
-	if s.New&unix.CLONE_NEWTIME == 0 {
-		return
-	}
-	dumpable := func(value int, why string) launch.Step {
-		return launch.Step{
-			Name: "set dumpable to " + strconv.Itoa(value), Why: why, Call: launch.Prctl,
-			Args: []launch.Arg{launch.Int(unix.PR_SET_DUMPABLE), launch.Int(value)},
-		}
-	}
-	p.Add(dumpable(1, "else /proc/self belongs to the host's root, and the offsets could not be written"))
-	s.addTime(p)
-	p.Add(dumpable(0, "as before"))
 }
 
 func (s *Set) addOffsets(p *launch.Plan) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,7 +36,15 @@ const madeForIt = ""
 // nothing but his own ids the fork goes on writing them. With others, the kernel lets
 // only set-user-id programs write them, from outside, into a process that is there
 // already: Open then makes the user namespace beforehand and the program joins it.
+//
+// A user namespace that exists already gives him the rights over a pid namespace of its
+// own only from inside, so that the program joins both and goes on as its own successor.
 func (s *Set) Unprivileged(uid, gid int) {
+	s.unprivileged = true
+	if s.joinsUser() {
+		s.Joins, s.ParentJoins = append(s.Joins, s.ParentJoins...), nil
+		s.order()
+	}
 	if !s.Creates(specs.UserNamespace) {
 		return
 	}
@@ -56,6 +65,40 @@ func (s *Set) Unprivileged(uid, gid int) {
 			s.Joins = append(s.Joins, j)
 		}
 	}
+}
+
+// order sorts the joins as kinds has them.
+func (s *Set) order() {
+	at := func(j Join) int {
+		return slices.IndexFunc(kinds[:], func(k kind) bool { return k.flag == j.kind.flag })
+	}
+	slices.SortFunc(s.Joins, func(a, b Join) int { return at(a) - at(b) })
+}
+
+// AddVisible adds the step that lets a caller without privileges find the program in
+// /proc again, and join its namespaces, if the set is one where he cannot otherwise: the
+// program was executed outside the user namespace, where he has no rights over it. It is
+// for a program that has given up all that is not the command's already: from here on
+// the container may trace it, as it may any that was executed inside.
+func (s *Set) AddVisible(p *launch.Plan) {
+	if s.unprivileged && s.joinsUser() {
+		addDumpable(p, "whoever has no privileges could not join the namespaces of this process")
+	}
+}
+
+// addVisibleAlone does the same for a program that nobody but its maker can see: the user
+// namespace was made for it a moment ago, or its pid namespace is new.
+func (s *Set) addVisibleAlone(p *launch.Plan) {
+	if s.unprivileged && (s.mapper == subordinate || s.New&unix.CLONE_NEWPID != 0) {
+		addDumpable(p, "else /proc/self belongs to the host's root, and hooks could not join us; nobody is here yet who could trace us")
+	}
+}
+
+func addDumpable(p *launch.Plan, why string) {
+	p.Add(launch.Step{
+		Name: "become visible to our maker", Why: why, Call: launch.Prctl,
+		Args: []launch.Arg{launch.Int(unix.PR_SET_DUMPABLE), launch.Int(1)},
+	})
 }
 
 // isOwn tells whether a map has one id alone, which is id outside.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"box/pkg/launch"
 )
 
 // mapped is a configuration with a user namespace and maps of the given lines.
@@ -61,6 +63,62 @@ func TestUnprivilegedChangesNothingElse(t *testing.T) {
 	if len(s.Joins) != 1 || s.Joins[0].Path != "/other" || s.mapper != byKernel {
 		t.Errorf("%+v", s)
 	}
+}
+
+// TestUnprivilegedJoinsPid: the rights over a pid namespace come with the user namespace.
+func TestUnprivilegedJoinsPid(t *testing.T) {
+	s, err := From(linux("mount", "cgroup=/c", "pid=/p", "user=/u", "network=/n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Succeeds() || len(s.ParentJoins) != 1 {
+		t.Errorf("with privileges: %+v", s)
+	}
+	s.Unprivileged(1000, 1000)
+	if got := types(s.Joins); got != "user network pid cgroup" || len(s.ParentJoins) != 0 || !s.Succeeds() {
+		t.Errorf("joins %s and %v", got, s.ParentJoins)
+	}
+}
+
+// TestVisible: who has privileges needs no help to find a process, and a program that
+// somebody else could trace stays untraceable until it has nothing more to lose.
+func TestVisible(t *testing.T) {
+	sub := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 1}, {ContainerID: 1, HostID: 100000, Size: 65536}}
+	for _, c := range []struct {
+		name         string
+		spec         *specs.Linux
+		root         bool
+		early, later int
+	}{
+		{"root", linux("user=/u", "pid"), true, 0, 0},
+		{"own ids: executed inside", mapped(specs.LinuxIDMapping{ContainerID: 0, HostID: 1000, Size: 1}), false, 0, 0},
+		{"subordinate ids", mapped(sub...), false, 1, 1},
+		{"joined, alone in a new pid namespace", linux("user=/u", "pid"), false, 1, 1},
+		{"joined, among others", linux("user=/u", "pid=/p"), false, 0, 1},
+	} {
+		s, err := From(c.spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !c.root {
+			s.Unprivileged(1000, 1000)
+		}
+		var early, later launch.Plan
+		s.AddJoins(&early, make([]int, len(s.Joins)))
+		s.AddVisible(&later)
+		if got := []int{prctls(&early), prctls(&later)}; got[0] != c.early || got[1] != c.later {
+			t.Errorf("%s: %v steps, want %d and %d", c.name, got, c.early, c.later)
+		}
+	}
+}
+
+func prctls(p *launch.Plan) (n int) {
+	for _, s := range p.Steps() {
+		if s.Call == launch.Prctl {
+			n++
+		}
+	}
+	return n
 }
 
 func TestMapArgs(t *testing.T) {

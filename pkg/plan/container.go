@@ -112,6 +112,9 @@ func (c *Container) Assemble() (*Assembly, error) {
 	c.Root.AddMasks(b.Plan)
 	c.Root.AddWorkdir(b.Plan, c.Spec.Process.Cwd)
 	c.Root.AddPivot(b.Plan)
+	if c.Wait {
+		c.Process.set = c.Set
+	}
 	if err := b.becomeUser(c.Process, &c.Layout); err != nil {
 		return nil, err
 	}

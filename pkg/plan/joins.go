@@ -65,8 +65,8 @@ func (b *Assembly) enterRoot(fd int) {
 	rootfs.AddChroot(b.Plan, "as the container's first process has done")
 }
 
-// Hook is all that the plan of a hook in a container depends on. Its pid namespace is
-// none of the program's business: it is born there.
+// Hook is all that the plan of a hook in a container depends on. It is born in the pid
+// namespace (namespaces.EnterPid) unless HookEnters says otherwise.
 type Hook struct {
 	Path      string
 	Args, Env []string
@@ -89,7 +89,12 @@ func (h *Hook) Assemble() (*Assembly, error) {
 		b.confine(h.Process)
 	}
 	b.begin()
-	namespaces.AddEnter(b.Plan, launch.Int(h.Pidfd), h.Join&^unix.CLONE_NEWPID)
+	if HookEnters(h.Join) {
+		namespaces.AddEnter(b.Plan, launch.Int(h.Pidfd), h.Join)
+		b.Plan.Successor("enter the container's pid namespace", "the rights over it come with the user namespace, which only the program joins")
+	} else {
+		namespaces.AddEnter(b.Plan, launch.Int(h.Pidfd), h.Join&^unix.CLONE_NEWPID)
+	}
 	if h.Process == nil {
 		b.hostHook(h)
 	} else if err := b.containerHook(h); err != nil {
@@ -101,6 +106,14 @@ func (h *Hook) Assemble() (*Assembly, error) {
 	}
 	b.execute(args, h.Env)
 	return b, nil
+}
+
+// HookEnters reports whether the program of a hook joins the pid namespace itself, and goes
+// on as another process: where there is a user namespace, a caller without privileges has no
+// rights over the pid namespace before he is in it.
+func HookEnters(join uintptr) bool {
+	const both = unix.CLONE_NEWUSER | unix.CLONE_NEWPID
+	return join&both == both
 }
 
 // containerHook adds the steps of a hook that is a program of the container.

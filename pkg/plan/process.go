@@ -11,6 +11,7 @@ import (
 
 	"box/pkg/label"
 	"box/pkg/launch"
+	"box/pkg/namespaces"
 	"box/pkg/rootfs"
 	"box/pkg/sched"
 	"box/pkg/spec"
@@ -37,8 +38,9 @@ type Process struct {
 
 	spec    *specs.Process
 	layout  *Layout
-	first   bool // it is the container's own process, which makes the keyring
-	userns  bool // ids are those of a user namespace
+	first   bool            // it is the container's own process, which makes the keyring
+	set     *namespaces.Set // of a process that waits in them for start; else nil
+	userns  bool            // ids are those of a user namespace
 	caps    capabilities
 	lastCap int    // highest capability number of this kernel
 	held    uint64 // capabilities that the program begins with
@@ -133,6 +135,9 @@ func (b *Assembly) becomeUser(p *Process, l *Layout) error {
 	}
 	if p.DeathSignal != 0 {
 		b.dieWithParent(p.DeathSignal)
+	}
+	if p.set != nil {
+		p.set.AddVisible(b.Plan)
 	}
 	b.umask(p)
 	if p.spec.NoNewPrivileges {

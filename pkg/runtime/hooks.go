@@ -243,7 +243,7 @@ func (c *container) startInside(b *plan.Assembly, fds *descriptors, pidfd *os.Fi
 	start := func() error {
 		return group.Launch(&attr.Sys, c.Pid, starter(program, &attr, &proc))
 	}
-	if c.Join&unix.CLONE_NEWPID == 0 {
+	if c.Join&unix.CLONE_NEWPID == 0 || plan.HookEnters(c.Join) {
 		return proc, start()
 	}
 	err = namespaces.EnterPid(pidfd, start)

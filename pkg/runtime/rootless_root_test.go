@@ -3,9 +3,12 @@ package runtime
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"box/pkg/spec/gen"
 )
@@ -41,13 +44,73 @@ func TestOrdinaryUser(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(b.binary), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := b.command("run", b.id)
-	cmd.SysProcAttr = who
-	r := finish(t, cmd)
-	if r.code != 0 && strings.Contains(r.err, "operation not permitted") {
-		t.Skip("this host lets users make no user namespaces: ", r.err)
-	}
+	r := b.runAs(who)
 	if want := "0\n 0 61000 1\nmade\n"; r.code != 0 || r.out != want {
 		t.Errorf("run gave %d, %q, %s; want %q", r.code, r.out, r.err, want)
+	}
+}
+
+// tryAs calls box-runtime as somebody; runAs runs the container in the foreground, where
+// users may make user namespaces at all.
+func (b *bench) tryAs(who *syscall.SysProcAttr, args ...string) result {
+	b.t.Helper()
+	cmd := b.command(args...)
+	cmd.SysProcAttr = who
+	return finish(b.t, cmd)
+}
+
+func (b *bench) runAs(who *syscall.SysProcAttr, flags ...string) result {
+	b.t.Helper()
+	r := b.tryAs(who, append(append([]string{"run"}, flags...), b.id)...)
+	if r.code != 0 && strings.Contains(r.err, "make user namespace") {
+		b.t.Skip("this host lets users make no user namespaces: ", r.err)
+	}
+	return r
+}
+
+// rootless makes the container one of an ordinary user.
+func (b *bench) rootless(uid uint32) *syscall.SysProcAttr {
+	gen.Rootless(b.spec, uid, uid)
+	b.save()
+	return b.asUser(uid)
+}
+
+// TestOrdinaryUserJoins: the rights over a pid namespace come with the user namespace that
+// owns it; both are joined, by a further container and by hooks.
+func TestOrdinaryUserJoins(t *testing.T) {
+	const uid = 61001 // nobody's
+	first := newBench(t, "sleep", "1000")
+	out := first.bundle + "/hook"
+	if err := os.WriteFile(out, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first.spec.Hooks = &specs.Hooks{
+		CreateContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "readlink /proc/self/ns/user >" + out}}},
+		StartContainer:  []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "test $(id -u) = 0"}}},
+	}
+	who := first.rootless(uid)
+	if err := os.Chmod(filepath.Dir(first.binary), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if r := first.runAs(who, "--detach"); r.code != 0 {
+		t.Fatal(r.err)
+	}
+	defer first.tryAs(who, "delete", "--force", first.id)
+	pid := first.state().Pid
+	inside, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/user")
+	hook, readErr := os.ReadFile(out)
+	if err != nil || readErr != nil || string(hook) != inside+"\n" {
+		t.Errorf("the hook's user namespace: %q, %v; the container's: %q, %v", hook, readErr, inside, err)
+	}
+
+	second := newBench(t, "sh", "-c", "busybox ps -o args | busybox grep -c '^sleep 1000'")
+	second.id = first.id + "-second"
+	gen.Rootless(second.spec, uid, uid)
+	second.join(specs.UserNamespace, pid, "user")
+	second.join(specs.PIDNamespace, pid, "pid")
+	second.spec.Linux.UIDMappings, second.spec.Linux.GIDMappings = nil, nil
+	second.save()
+	if r := second.runAs(second.asUser(uid)); r.code != 0 || r.out != "1\n" {
+		t.Errorf("run in the other's namespaces: %d, %q, %s", r.code, r.out, r.err)
 	}
 }

@@ -77,6 +77,9 @@ func TestUserLifecycle(t *testing.T) {
 	c.subordinate()
 	c.save()
 	c.do("create", c.id)
+	if out := c.do("exec", c.id, "echo", "before start"); out != "before start\n" {
+		t.Errorf("exec into a created container: %q", out)
+	}
 	c.do("start", c.id)
 	if out := c.do("exec", "--user", "9:10", c.id, "sh", "-c", identity); !strings.HasPrefix(out, "Uid:\t9\t9\t9\t9\nGid:\t10\t") {
 		t.Errorf("exec as another: %q", out)
