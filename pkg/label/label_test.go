@@ -2,7 +2,6 @@ package label
 
 import (
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/internal/testkit"
 	"box/pkg/launch"
 )
 
@@ -83,34 +83,8 @@ func run(t *testing.T, w Wish, h Host, command ...string) (string, error) {
 	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: []launch.Arg{
 		launch.Text(command[0]), launch.Strings(command), launch.Nil,
 	}})
-	program, err := launch.NewProgram(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer program.Close()
-	r, out, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	proc, err := program.Start(launch.Attr{Files: []*os.File{nil, out, out}})
-	out.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer proc.Close()
-	text, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, failure := proc.Report()
-	if _, err := proc.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	if errors.Is(failure, io.EOF) {
-		failure = nil
-	}
-	return string(text), failure
+	text, _, failure := testkit.RunPlan(t, p, launch.Attr{})
+	return text, failure
 }
 
 // On a kernel without the module the write fails, and nothing is executed unconfined.

@@ -55,3 +55,19 @@ func TestPrint(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestMessageIsLaidOutAsTheKernelHasIt(t *testing.T) {
+	for _, c := range []struct {
+		data  Arg
+		names []string
+		want  string
+	}{
+		{Text("hello"), []string{"$a"}, `{"hello", {SCM_RIGHTS, [$a]}}`},
+		{Buffer("byte", 8), []string{"$a", "$b"}, "{&byte[5], {SCM_RIGHTS, [$a, $b]}}"},
+		{Buffer("byte", 8), nil, "{&byte[5]}"},
+	} {
+		if got := NewMessage(c.data, 5, c.names...).Header.String(); got != c.want {
+			t.Errorf("message = %s, want %s", got, c.want)
+		}
+	}
+}

@@ -1,13 +1,13 @@
 package namespaces
 
 import (
-	"io"
 	"os"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"box/internal/testkit"
 	"box/pkg/launch"
 )
 
@@ -55,39 +55,14 @@ func TestCgroupNamespaceHasItsRootInTheContainer(t *testing.T) {
 	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: []launch.Arg{
 		launch.Text("/bin/cat"), launch.Strings([]string{"cat", "/proc/self/cgroup"}), launch.Nil,
 	}})
-	prog, err := launch.NewProgram(p)
-	if err != nil {
-		t.Fatal(err)
+	var attr launch.Attr
+	s.Configure(&attr.Sys)
+	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(dir.Fd())
+	out, _, failure := testkit.RunPlan(t, p, attr)
+	if failure != nil {
+		t.Fatal(failure)
 	}
-	defer prog.Close()
-	out := runIn(t, prog, s, dir)
 	if !strings.HasSuffix(out, "0::/\n") {
 		t.Errorf("the program sees itself in %q, want the root", out)
 	}
-}
-
-func runIn(t *testing.T, prog *launch.Program, s *Set, cgroup *os.File) string {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	attr := launch.Attr{Files: []*os.File{nil, w, w}}
-	s.Configure(&attr.Sys)
-	attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(cgroup.Fd())
-	proc, err := prog.Start(attr)
-	w.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer proc.Close()
-	out, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := proc.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	return string(out)
 }

@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -95,45 +94,19 @@ func (r *Rootfs) readErrands() {
 	}
 }
 
-// Offsets in struct msghdr and struct cmsghdr on 64-bit machines.
-const (
-	msghdrSize    = 56
-	msghdrIov     = 16
-	msghdrIovlen  = 24
-	msghdrControl = 32
-	msghdrCtllen  = 40
-	cmsgLevel     = 8
-	cmsgType      = 12
-	cmsgData      = 16
-)
-
-// message makes a struct msghdr for one byte and n descriptors, and returns the
-// control message in it too.
-func message(n int, text string) (header, control *launch.Data) {
-	rights := make([]byte, unix.CmsgSpace(4*n))
-	binary.NativeEndian.PutUint64(rights, uint64(unix.CmsgLen(4*n)))
-	binary.NativeEndian.PutUint32(rights[cmsgLevel:], unix.SOL_SOCKET)
-	binary.NativeEndian.PutUint32(rights[cmsgType:], unix.SCM_RIGHTS)
-	control = launch.Bytes(rights, nil)
-	iovec := launch.Bytes(binary.NativeEndian.AppendUint64(make([]byte, 8), 1), nil)
-	iovec.Point(0, launch.Buffer("byte", 8))
-	b := make([]byte, msghdrSize)
-	binary.NativeEndian.PutUint64(b[msghdrIovlen:], 1)
-	binary.NativeEndian.PutUint64(b[msghdrCtllen:], uint64(len(rights)))
-	header = launch.Bytes(b, func() string { return text })
-	header.Point(msghdrIov, iovec)
-	header.Point(msghdrControl, control)
-	return header, control
+// message is one byte, in which nothing is said, and descriptors with these names.
+func message(names ...string) launch.Message {
+	return launch.NewMessage(launch.Buffer("byte", 8), 1, names...)
 }
 
 // addFetch has the parent open the mount's source.
 func (r *Rootfs) addFetch(p *launch.Plan, m *mount, fd launch.Slot, why string) {
-	answer, control := message(1, "{1 byte, {SCM_RIGHTS, [$mount]}}")
+	answer := message("$mount")
 	p.Mark(m.mark, why)
-	r.addAnswer(p, m, answer, "the detached mount, from the parent")
+	r.addAnswer(p, m, answer.Header, "the detached mount, from the parent")
 	p.Add(launch.Step{
 		Name: m.name(), Why: "the descriptor as it is numbered here", Call: launch.Load, Into: fd,
-		Args: []launch.Arg{control.At(cmsgData)},
+		Args: []launch.Arg{answer.FD(0)},
 	})
 }
 
@@ -155,18 +128,17 @@ func (r *Rootfs) addAnswer(p *launch.Plan, m *mount, answer *launch.Data, why st
 // addCopyUp has the parent fill the tmpfs, before it is attached, with what it will
 // cover.
 func (r *Rootfs) addCopyUp(p *launch.Plan, m *mount, dst, tmpfs launch.Slot) {
-	question, control := message(2, "{1 byte, {SCM_RIGHTS, [$"+m.dest+", $mount]}}")
-	answer, _ := message(0, "{1 byte}")
+	question := message("$"+m.dest, "$mount")
 	for i, fd := range []launch.Slot{dst, tmpfs} {
 		p.Add(launch.Step{
 			Name: m.name(), Why: "what to copy, and where to", Call: launch.Store,
-			Args: []launch.Arg{control.At(cmsgData + 4*i), fd},
+			Args: []launch.Arg{question.FD(i), fd},
 		})
 	}
 	p.Add(launch.Step{
 		Name: m.name(), Why: "by descriptor: the copy is of what is covered, and goes nowhere else", Call: launch.Sendmsg,
-		Args: []launch.Arg{r.helper, question, launch.Int(unix.MSG_NOSIGNAL)},
+		Args: []launch.Arg{r.helper, question.Header, launch.Int(unix.MSG_NOSIGNAL)},
 	})
 	p.Mark(m.mark, "copying a tree takes loops, which plans do not have")
-	r.addAnswer(p, m, answer, "the tree is copied")
+	r.addAnswer(p, m, message().Header, "the tree is copied")
 }

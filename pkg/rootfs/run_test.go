@@ -2,7 +2,6 @@ package rootfs
 
 import (
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,42 +120,19 @@ func run(t *testing.T, s *specs.Spec, cwd, shell string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	prog, err := launch.NewProgram(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer prog.Close()
-	return collect(t, prog, ns)
+	return collect(t, p, ns)
 }
 
-func collect(t *testing.T, prog *launch.Program, ns *namespaces.Set) (string, error) {
+// collect carries a plan out in namespaces and returns what its command prints.
+func collect(t *testing.T, p *launch.Plan, ns *namespaces.Set) (string, error) {
 	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	attr := launch.Attr{Files: []*os.File{nil, w, w}}
+	var attr launch.Attr
 	ns.Configure(&attr.Sys)
-	proc, err := prog.Start(attr)
-	w.Close()
-	if err != nil {
-		t.Fatal(err)
+	out, status, failure := testkit.RunPlan(t, p, attr)
+	if failure == nil && status.ExitStatus() != 0 {
+		t.Errorf("command ended with %#x: %s", status, out)
 	}
-	defer proc.Close()
-	out, readErr := io.ReadAll(r)
-	_, failure := proc.Report()
-	ws, err := proc.Wait()
-	if err != nil || readErr != nil {
-		t.Fatal(err, readErr)
-	}
-	if !errors.Is(failure, io.EOF) {
-		return string(out), failure
-	}
-	if ws.ExitStatus() != 0 {
-		t.Errorf("command ended with %#x: %s", ws, out)
-	}
-	return string(out), nil
+	return out, failure
 }
 
 func TestStandardContainer(t *testing.T) {
@@ -236,12 +212,7 @@ func TestEnterAsUser(t *testing.T) {
 	p.Add(launch.Step{Name: "execute pwd", Call: launch.Execve, Args: []launch.Arg{
 		launch.Text("/bin/pwd"), launch.Strings([]string{"pwd"}), launch.Strings(nil),
 	}})
-	prog, err := launch.NewProgram(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer prog.Close()
-	if out, err := collect(t, prog, &namespaces.Set{}); err != nil || out != dir+"\n" {
+	if out, err := collect(t, p, &namespaces.Set{}); err != nil || out != dir+"\n" {
 		t.Errorf("pwd printed %q, %v; want %s", out, err, dir)
 	}
 }

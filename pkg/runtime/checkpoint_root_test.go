@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"box/internal/testkit"
 )
 
 // needsCriu skips where criu is missing or cannot work with the kernel (that of Debian
@@ -73,7 +75,7 @@ func TestCheckpointAndRestore(t *testing.T) {
 	stopped := b.counter()
 	b.nulls("restore", "--detach", "--image-path", images, "--work-path", dir+"/work", "--pid-file", dir+"/pid", b.id)
 	st := b.expectStatus(Running)
-	if got := textOf(t, dir+"/pid"); got != strconv.Itoa(st.Pid) {
+	if got := testkit.Text(t, dir+"/pid"); got != strconv.Itoa(st.Pid) {
 		t.Errorf("pid file %q, state %d", got, st.Pid)
 	}
 	if n := b.counts(stopped); n > stopped+100 {
@@ -82,10 +84,10 @@ func TestCheckpointAndRestore(t *testing.T) {
 	if out := b.do("exec", b.id, "echo", "here"); out != "here\n" {
 		t.Errorf("exec: %q", out)
 	}
-	if groups := textOf(t, "/proc/"+strconv.Itoa(st.Pid)+"/cgroup"); !strings.Contains(groups, b.id) {
+	if groups := testkit.Text(t, "/proc/"+strconv.Itoa(st.Pid)+"/cgroup"); !strings.Contains(groups, b.id) {
 		t.Errorf("restored into %s", groups)
 	}
-	if mounts := textOf(t, "/proc/self/mountinfo"); strings.Contains(mounts, "criu-root") {
+	if mounts := testkit.Text(t, "/proc/self/mountinfo"); strings.Contains(mounts, "criu-root") {
 		t.Error("the mount for criu is left behind")
 	}
 	b.do("pause", b.id)

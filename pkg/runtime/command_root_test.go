@@ -8,6 +8,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"box/internal/testkit"
 )
 
 // The words are what engines make exit codes 126 and 127 of.
@@ -76,7 +78,7 @@ func (b *bench) endsAtOnce(command, want string) {
 	}
 	b.expectStatus(Stopped)
 	b.do("delete", b.id)
-	if got := textOf(b.t, output); got != want+"\n" {
+	if got := testkit.Text(b.t, output); got != want+"\n" {
 		b.t.Errorf("%s said %q, want %q", command, got, want)
 	}
 }
@@ -88,7 +90,7 @@ func TestDebugGoesToTheLog(t *testing.T) {
 	if r := b.try("--debug", "--log", log, "run", b.id); r.code != 0 || r.out+r.err != "" {
 		t.Errorf("%+v, want silence", r)
 	}
-	if text := textOf(t, log); !strings.Contains(text, "level=debug") || !strings.Contains(text, b.id) {
+	if text := testkit.Text(t, log); !strings.Contains(text, "level=debug") || !strings.Contains(text, b.id) {
 		t.Errorf("log: %s", text)
 	}
 }
@@ -140,7 +142,7 @@ func TestRedirectedFileStaysTheCallers(t *testing.T) {
 	if err := unix.Fstat(int(log.Fd()), &st); err != nil || st.Uid != 0 {
 		t.Errorf("the log belongs to user %d (%v)", st.Uid, err)
 	}
-	if text := textOf(t, log.Name()); text != "logged\n" {
+	if text := testkit.Text(t, log.Name()); text != "logged\n" {
 		t.Errorf("log: %q", text)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -40,11 +41,11 @@ func (b *bench) execLimited(limit uint64, args ...string) result {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	file := tempFile(b.t)
-	if _, err := file.Write(data); err != nil {
+	file := filepath.Join(b.t.TempDir(), "process.json")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
 		b.t.Fatal(err)
 	}
-	return b.try("exec", "--process", file.Name(), b.id)
+	return b.try("exec", "--process", file, b.id)
 }
 
 // A filter need not allow what box-runtime calls while it sets a process up, neither for

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"box/internal/testkit"
 )
 
 func TestHooks(t *testing.T) {
@@ -30,20 +32,20 @@ func TestHooks(t *testing.T) {
 	b.do("create", b.id)
 	st := b.expectStatus(Created)
 	var seen State
-	if err := json.Unmarshal([]byte(textOf(t, log+".prestart")), &seen); err != nil {
+	if err := json.Unmarshal([]byte(testkit.Text(t, log+".prestart")), &seen); err != nil {
 		t.Fatal(err)
 	}
 	if seen.Pid != st.Pid || seen.ID != b.id || seen.Status != Creating || seen.Bundle != b.bundle {
 		t.Errorf("prestart saw %+v", seen)
 	}
 	b.do("start", b.id)
-	got := textOf(t, b.bundle+"/rootfs/tmp/start")
+	got := testkit.Text(t, b.bundle+"/rootfs/tmp/start")
 	if !strings.Contains(got, b.id) || !strings.HasSuffix(got, "65534\ninside\n") {
 		t.Errorf("startContainer hook wrote %q: want the state, the command's user and the container's host name", got)
 	}
 	b.do("delete", "--force", b.id)
 	want := "prestart\ncreateRuntime\ncreateContainer\npoststart\npoststop\n"
-	if got := textOf(t, log); got != want {
+	if got := testkit.Text(t, log); got != want {
 		t.Errorf("hooks ran in this order: %q, want %q", got, want)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"box/internal/testkit"
 )
 
 func TestHookSeesStateAndItsOwnEnvironment(t *testing.T) {
@@ -23,15 +25,15 @@ func TestHookSeesStateAndItsOwnEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got State
-	data := textOf(t, filepath.Join(dir, "state"))
+	data := testkit.Text(t, filepath.Join(dir, "state"))
 	if err := json.Unmarshal([]byte(data), &got); err != nil || got.ID != "c1" || got.Pid != 42 || got.Status != Creating {
 		t.Errorf("state on stdin = %s (%v)", data, err)
 	}
-	env := textOf(t, filepath.Join(dir, "env"))
+	env := testkit.Text(t, filepath.Join(dir, "env"))
 	if !strings.Contains(env, "ONLY=this\n") || strings.Contains(env, "leak") {
 		t.Errorf("environment = %q", env)
 	}
-	if pwd := textOf(t, filepath.Join(dir, "pwd")); pwd != dir+"\n" {
+	if pwd := testkit.Text(t, filepath.Join(dir, "pwd")); pwd != dir+"\n" {
 		t.Errorf("working directory = %q, want the bundle", pwd)
 	}
 }
@@ -74,13 +76,4 @@ func TestHookDaemon(t *testing.T) {
 	if err := os.WriteFile(fifo, []byte("go\n"), 0); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func textOf(t *testing.T, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
 }

@@ -17,6 +17,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/testkit"
 	"box/pkg/cgroups"
 )
 
@@ -78,7 +79,7 @@ func TestWorkingDirectoryCannotLeadOut(t *testing.T) {
 // CVE-2019-5736: the container opens the runtime by /proc/PID/exe and overwrites it.
 func TestRuntimeBinaryIsOutOfReach(t *testing.T) {
 	b := newBench(t, "/bin/entry")
-	before := sha256.Sum256([]byte(textOf(t, b.binary)))
+	before := sha256.Sum256([]byte(testkit.Text(t, b.binary)))
 	script := "#!/proc/self/exe\n"
 	if err := os.WriteFile(b.bundle+"/rootfs/bin/entry", []byte(script), 0o755); err != nil {
 		t.Fatal(err)
@@ -101,7 +102,7 @@ func TestRuntimeBinaryIsOutOfReach(t *testing.T) {
 	if err == nil {
 		t.Error("even root can change the program that the container was started by")
 	}
-	if after := sha256.Sum256([]byte(textOf(t, b.binary))); after != before {
+	if after := sha256.Sum256([]byte(testkit.Text(t, b.binary))); after != before {
 		t.Error("the runtime's binary has changed")
 	}
 }
@@ -115,7 +116,7 @@ func TestProgramIsNotDumpable(t *testing.T) {
 	b.do("create", b.id)
 	defer b.do("delete", "--force", b.id)
 	st := b.expectStatus(Created)
-	status := textOf(t, fmt.Sprintf("/proc/%d/status", st.Pid))
+	status := testkit.Text(t, fmt.Sprintf("/proc/%d/status", st.Pid))
 	if strings.Contains(status, "CoreDumping:\t1") {
 		t.Error(status)
 	}
@@ -168,7 +169,7 @@ func TestRecycledPid(t *testing.T) {
 	b.do("run", "-d", b.id)
 	defer b.do("delete", "--force", b.id)
 	record := filepath.Join(b.root, b.id, recordFile)
-	text := textOf(t, record)
+	text := testkit.Text(t, record)
 	st := b.state()
 	other := strings.Replace(text, fmt.Sprintf(`"pid":%d`, st.Pid), fmt.Sprintf(`"pid":%d`, os.Getpid()), 1)
 	if err := os.WriteFile(record, []byte(other), 0o600); err != nil {
@@ -239,7 +240,7 @@ func TestForegroundContainerDiesWithUs(t *testing.T) {
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
-	_ = textOf(t, fifo) // ends when the command has got there
+	_ = testkit.Text(t, fifo) // ends when the command has got there
 	st := b.expectStatus(Running)
 	if err := run.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -262,7 +263,7 @@ func TestForegroundForwardsSignals(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = run.Process.Kill() }() // also when the test gives up
-	_ = textOf(t, fifo)
+	_ = testkit.Text(t, fifo)
 	if err := run.Process.Signal(unix.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}

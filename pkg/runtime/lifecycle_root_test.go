@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/sys"
+	"box/internal/testkit"
 	"box/pkg/cgroups"
 	"box/pkg/spec/gen"
 )
@@ -25,15 +26,15 @@ func TestLifecycle(t *testing.T) {
 	pidFile := b.bundle + "/pid"
 	b.do("create", "--pid-file", pidFile, b.id)
 	st := b.expectStatus(Created)
-	if got := textOf(t, pidFile); got != strconv.Itoa(st.Pid) {
+	if got := testkit.Text(t, pidFile); got != strconv.Itoa(st.Pid) {
 		t.Errorf("pid file = %q, state says %d", got, st.Pid)
 	}
-	if comm := textOf(t, fmt.Sprintf("/proc/%d/comm", st.Pid)); comm == "sleep\n" {
+	if comm := testkit.Text(t, fmt.Sprintf("/proc/%d/comm", st.Pid)); comm == "sleep\n" {
 		t.Error("the command runs before start")
 	}
 	b.do("start", b.id)
 	b.expectStatus(Running)
-	if comm := textOf(t, fmt.Sprintf("/proc/%d/comm", st.Pid)); comm != "sleep\n" {
+	if comm := testkit.Text(t, fmt.Sprintf("/proc/%d/comm", st.Pid)); comm != "sleep\n" {
 		t.Errorf("after start the process is %q, want sleep", comm)
 	}
 	if r := b.try("start", b.id); r.code == 0 || !strings.Contains(r.err, "already running") {
@@ -108,7 +109,7 @@ func TestExecInSubgroup(t *testing.T) {
 	}
 	pidFile := b.bundle + "/pid"
 	b.do("exec", "--detach", "--pid-file", pidFile, "--cgroup", named+"below", b.id, "sleep", "1001")
-	if got, want := textOf(t, dir+"/below/cgroup.procs"), textOf(t, pidFile)+"\n"; got != want {
+	if got, want := testkit.Text(t, dir+"/below/cgroup.procs"), testkit.Text(t, pidFile)+"\n"; got != want {
 		t.Errorf("processes in the group: %q, want %q", got, want)
 	}
 	for path, want := range map[string]string{
@@ -126,7 +127,7 @@ func TestExecInSubgroup(t *testing.T) {
 // groupOf returns the directory of a process's cgroup, and what goes before a path
 // below it in --cgroup: on a v1 host the controller whose hierarchy is meant.
 func groupOf(t *testing.T, pid int) (dir, named string) {
-	for line := range strings.Lines(textOf(t, fmt.Sprintf("/proc/%d/cgroup", pid))) {
+	for line := range strings.Lines(testkit.Text(t, fmt.Sprintf("/proc/%d/cgroup", pid))) {
 		switch f := strings.SplitN(strings.TrimSpace(line), ":", 3); f[1] {
 		case "pids":
 			return "/sys/fs/cgroup/pids" + f[2], "pids:"
@@ -264,7 +265,7 @@ func TestDeleteWaitsForNobodyElsesChildren(t *testing.T) {
 	init := b.state().Pid
 	b.do("exec", "--detach", "--pid-file", b.bundle+"/pid", b.id, "sleep", "1001")
 	b.do("delete", "--force", b.id)
-	other, err := strconv.Atoi(textOf(t, b.bundle+"/pid"))
+	other, err := strconv.Atoi(testkit.Text(t, b.bundle+"/pid"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +298,7 @@ func TestErrorsGoToTheLog(t *testing.T) {
 	if r.code != 1 || r.out+r.err != "" {
 		t.Errorf("create: %+v, want silence: the streams are the container's", r)
 	}
-	lines := strings.Split(strings.TrimSpace(textOf(t, log)), "\n")
+	lines := strings.Split(strings.TrimSpace(testkit.Text(t, log)), "\n")
 	var last struct{ Level, Msg, Time string }
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {
 		t.Fatal(err)
@@ -380,7 +381,7 @@ func TestExec(t *testing.T) {
 	if err := json.Unmarshal([]byte(b.do("ps", "--format", "json", b.id)), &pids); err != nil {
 		t.Fatal(err)
 	}
-	execPid, _ := strconv.Atoi(textOf(t, b.bundle+"/exec.pid"))
+	execPid, _ := strconv.Atoi(testkit.Text(t, b.bundle+"/exec.pid"))
 	if len(pids) < 2 || !slices.Contains(pids, execPid) {
 		t.Errorf("ps = %v, want the init and %d", pids, execPid)
 	}
@@ -418,7 +419,7 @@ func TestDeleteForceEndsAHangingCreate(t *testing.T) {
 	if err := create.Start(); err != nil {
 		t.Fatal(err)
 	}
-	_ = textOf(t, fifo) // ends when the hook has got there
+	_ = testkit.Text(t, fifo) // ends when the hook has got there
 	b.do("delete", "--force", b.id)
 	if err := create.Wait(); err == nil {
 		t.Error("create succeeded though its container was deleted")

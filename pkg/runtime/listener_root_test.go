@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/sys"
+	"box/internal/testkit"
 )
 
 // notification and answer are struct seccomp_notif and seccomp_notif_resp
@@ -156,10 +157,10 @@ func TestSeccompAgent(t *testing.T) {
 		b.spec.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "ls /proc/self/fd > /fds; busybox mkdir /tmp/y 2> /said; true"}}}}
 		b.save()
 		b.do("run", "-d", b.id)
-		if said := textOf(t, b.bundle+"/rootfs/said"); !strings.Contains(said, medium) {
+		if said := testkit.Text(t, b.bundle+"/rootfs/said"); !strings.Contains(said, medium) {
 			t.Errorf("hook: %q", said)
 		}
-		if fds := textOf(t, b.bundle+"/rootfs/fds"); strings.Count(fds, "\n") != 4 { // and that of the directory
+		if fds := testkit.Text(t, b.bundle+"/rootfs/fds"); strings.Count(fds, "\n") != 4 { // and that of the directory
 			t.Errorf("hook has descriptors %q", fds)
 		}
 		if r := b.try("exec", b.id, "busybox", "mkdir", "/tmp/z"); r.code == 0 || !strings.Contains(r.err, medium) {

@@ -9,6 +9,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"box/internal/testkit"
 )
 
 // ownNetwork gives the thread, and the commands that it starts, a network namespace with
@@ -94,7 +96,7 @@ func TestNetDeviceInJoinedNamespace(t *testing.T) {
 func namespaceOf(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	proc := procPath(cmd.Process.Pid)
-	for textOf(t, proc+"/comm") != "sleep\n" {
+	for testkit.Text(t, proc+"/comm") != "sleep\n" {
 		goruntime.Gosched()
 	}
 	return proc + "/ns/net"

@@ -1,9 +1,7 @@
 package runtime
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/testkit"
 	"box/pkg/cgroups"
 	"box/pkg/spec/gen"
 )
@@ -138,25 +137,8 @@ type result struct {
 
 func finish(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
-	// Files and not pipes: what stays in the background must not hold us up.
-	out, errs := tempFile(t), tempFile(t)
-	cmd.Stdout, cmd.Stderr = out, errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return result{textOf(t, out.Name()), textOf(t, errs.Name()), cmd.ProcessState.ExitCode()}
-}
-
-func tempFile(t *testing.T) *os.File {
-	t.Helper()
-	f, err := os.CreateTemp(t.TempDir(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
+	out, errs, code := testkit.Finish(t, cmd)
+	return result{out, errs, code}
 }
 
 // try calls box-runtime; do expects it to succeed.
@@ -226,28 +208,11 @@ func waitGone(t *testing.T, pid int) {
 
 // nothingLeft checks that the test's containers are gone with all they had.
 func (b *bench) nothingLeft() {
-	left, _ := os.ReadDir(b.root)
-	for _, e := range left {
-		b.t.Errorf("state left behind: %s", e.Name())
-	}
 	mount, err := cgroups.Root()
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	groups, _ := filepath.Glob(mount + "/" + b.id + "*")
-	for _, g := range groups {
-		b.t.Errorf("cgroup left behind: %s", g)
-		_ = os.WriteFile(g+"/cgroup.kill", []byte("1"), 0)
-	}
-	mounts, _ := os.ReadFile("/proc/self/mounts")
-	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, b.bundle) {
-			b.t.Errorf("mount left behind: %s", line)
-		}
-	}
-	if bytes.Contains(mounts, []byte(b.root)) {
-		b.t.Errorf("mount left behind in %s", b.root)
-	}
+	testkit.CheckContainerGone(b.t, b.root, mount+"/"+b.id, b.root, b.bundle)
 }
 
 // killGroup makes a command the leader of a process group, so that a test can end

@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/testkit"
 	"box/pkg/sched"
 )
 
@@ -38,7 +39,7 @@ func (b *bench) joinBackground(p *specs.Process) int {
 		b.t.Fatal(err)
 	}
 	b.do("exec", "-d", "--process", file, "--pid-file", pid, b.id)
-	n, err := strconv.Atoi(textOf(b.t, pid))
+	n, err := strconv.Atoi(testkit.Text(b.t, pid))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -135,7 +136,7 @@ func TestAffinityIsReset(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "pid")
 	b.onOneCPU("exec", "-d", "--pid-file", file, b.id, "sleep", "1000")
-	pid, err := strconv.Atoi(textOf(t, file))
+	pid, err := strconv.Atoi(testkit.Text(t, file))
 	if err != nil {
 		t.Fatal(err)
 	}

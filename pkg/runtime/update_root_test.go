@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"box/internal/testkit"
 )
 
 func TestUpdate(t *testing.T) {
@@ -21,7 +23,7 @@ func TestUpdate(t *testing.T) {
 	dir, _ := groupOf(t, b.state().Pid)
 	expect := func(after, want string) {
 		t.Helper()
-		if got := textOf(t, dir+"/pids.max"); got != want+"\n" {
+		if got := testkit.Text(t, dir+"/pids.max"); got != want+"\n" {
 			t.Errorf("after %s: pids.max = %q, want %s", after, got, want)
 		}
 	}

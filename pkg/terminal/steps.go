@@ -150,44 +150,15 @@ func addConsole(p *launch.Plan, root launch.Arg, peer launch.Slot) {
 // MasterName is the text that travels with the master's descriptor, as with runc.
 const MasterName = "/dev/pts/ptmx"
 
-// Offsets in struct msghdr and struct cmsghdr on 64-bit machines, and the size of a
-// control message with one descriptor.
-const (
-	msghdrSize    = 56
-	msghdrIov     = 16
-	msghdrIovlen  = 24
-	msghdrControl = 32
-	msghdrCtllen  = 40
-	cmsgLevel     = 8
-	cmsgType      = 12
-	cmsgData      = 16
-	cmsgSpace     = 24
-	cmsgLength    = cmsgData + 4
-)
-
 // addSend sends the master over the console socket and forgets it: as long as the
 // container itself held it, it would never notice a hang-up.
 func addSend(p *launch.Plan, socket int, master launch.Slot) {
-	rights := make([]byte, cmsgSpace)
-	binary.NativeEndian.PutUint64(rights, cmsgLength)
-	binary.NativeEndian.PutUint32(rights[cmsgLevel:], unix.SOL_SOCKET)
-	binary.NativeEndian.PutUint32(rights[cmsgType:], unix.SCM_RIGHTS)
-	control := launch.Bytes(rights, func() string { return "{SCM_RIGHTS, [$master]}" })
-
-	iovec := launch.Bytes(binary.NativeEndian.AppendUint64(make([]byte, 8), uint64(len(MasterName))), nil)
-	iovec.Point(0, launch.Text(MasterName))
-	header := make([]byte, msghdrSize)
-	binary.NativeEndian.PutUint64(header[msghdrIovlen:], 1)
-	binary.NativeEndian.PutUint64(header[msghdrCtllen:], cmsgSpace)
-	message := launch.Bytes(header, func() string { return `{"` + MasterName + `", {SCM_RIGHTS, [$master]}}` })
-	message.Point(msghdrIov, iovec)
-	message.Point(msghdrControl, control)
-
+	message := launch.NewMessage(launch.Text(MasterName), len(MasterName), "$master")
 	p.Add(
-		launch.Step{Name: "write terminal into message", Why: "the descriptor is known only now", Call: launch.Store, Args: []launch.Arg{control.At(cmsgData), master}},
+		launch.Step{Name: "write terminal into message", Why: "the descriptor is known only now", Call: launch.Store, Args: []launch.Arg{message.FD(0), master}},
 		launch.Step{
 			Name: "send terminal to console socket", Why: "the caller copies data and sets sizes", Call: launch.Sendmsg,
-			Args: []launch.Arg{launch.Int(socket), message, launch.Int(unix.MSG_NOSIGNAL)},
+			Args: []launch.Arg{launch.Int(socket), message.Header, launch.Int(unix.MSG_NOSIGNAL)},
 		},
 		launch.Step{Name: "close terminal's master", Why: "only the caller has it: when it closes it, the command is hung up", Call: launch.Close, Args: []launch.Arg{master}},
 	)

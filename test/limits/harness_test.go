@@ -3,7 +3,6 @@ package limits
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -147,19 +146,13 @@ type result struct {
 	status   int
 }
 
-// call calls the runtime. Output goes to files, because what stays in the
-// background would hold a pipe.
+// call calls the runtime.
 func (c *container) call(args ...string) result {
 	c.t.Helper()
 	cmd := exec.Command(c.runtime, append([]string{"--root", c.root}, args...)...)
 	cmd.Dir = c.bundle
-	out, errs := c.file(), c.file()
-	cmd.Stdout, cmd.Stderr = out, errs
-	var exit *exec.ExitError
-	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
-		c.t.Fatal(err)
-	}
-	return result{c.text(out), c.text(errs), cmd.ProcessState.ExitCode()}
+	out, errs, status := testkit.Finish(c.t, cmd)
+	return result{out, errs, status}
 }
 
 // do is a call that must succeed.

@@ -15,6 +15,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/testkit"
 	"box/pkg/spec/gen"
 )
 
@@ -74,7 +75,7 @@ func TestRuntimeCannotBeReplaced(t *testing.T) {
 	if err := os.WriteFile(b.root+"/bin/script", []byte("#!/proc/self/exe\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	before := sha256.Sum256([]byte(readAll(t, programs.runtime)))
+	before := sha256.Sum256([]byte(testkit.Text(t, programs.runtime)))
 	b.background()
 	for _, command := range [][]string{{"/proc/self/exe"}, {"/proc/self/exe", "true"}, {"/bin/script"}, {"/bin/probe", "reexec"}, {"/proc/1/exe", "true"}} {
 		r := b.try(append([]string{"exec", b.id}, command...)...)
@@ -83,7 +84,7 @@ func TestRuntimeCannotBeReplaced(t *testing.T) {
 			t.Errorf("exec %v executed the runtime in the container: %s", command, r.out)
 		}
 	}
-	if after := sha256.Sum256([]byte(readAll(t, programs.runtime))); after != before {
+	if after := sha256.Sum256([]byte(testkit.Text(t, programs.runtime))); after != before {
 		t.Error("the runtime's binary has changed")
 	}
 }

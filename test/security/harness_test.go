@@ -2,7 +2,6 @@ package security
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"box/internal/testkit"
 	"box/pkg/cgroups"
 	"box/pkg/spec/gen"
 )
@@ -161,35 +161,10 @@ type result struct {
 	code     int
 }
 
-// finish runs a command. Files and not pipes take its output: what stays in the
-// background must not hold us up.
 func finish(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
-	var files [2]*os.File
-	for i := range files {
-		f, err := os.CreateTemp("", "box-security-out")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { f.Close(); os.Remove(f.Name()) }()
-		files[i] = f
-	}
-	cmd.Stdout, cmd.Stderr = files[0], files[1]
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return result{readAll(t, files[0].Name()), readAll(t, files[1].Name()), cmd.ProcessState.ExitCode()}
-}
-
-func readAll(t *testing.T, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
+	out, errs, code := testkit.Finish(t, cmd)
+	return result{out, errs, code}
 }
 
 // try calls box-runtime; do expects it to succeed.
@@ -239,26 +214,11 @@ func decode[T any](t *testing.T, text string) (v T) {
 
 // nothingLeft checks that the test's containers are gone with all they had.
 func (b *box) nothingLeft() {
-	left, err := os.ReadDir(b.state)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		b.t.Error(err)
-	}
-	for _, e := range left {
-		b.t.Errorf("state left behind: %s", e.Name())
-	}
 	mount, err := cgroups.Root()
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	groups, _ := filepath.Glob(mount + "/" + b.id + "*")
-	for _, g := range groups {
-		b.t.Errorf("cgroup left behind: %s", g)
-	}
-	for line := range strings.Lines(readAll(b.t, "/proc/self/mounts")) {
-		if strings.Contains(line, b.dir) {
-			b.t.Errorf("mount left behind: %s", line)
-		}
-	}
+	testkit.CheckContainerGone(b.t, b.state, mount+"/"+b.id, b.dir)
 }
 
 // chown gives a tree to the user and group of that number, and lets them in.

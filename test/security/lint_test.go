@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"box/internal/testkit"
 )
 
 // use is one place in the source where a name of a package is used.
@@ -139,7 +141,7 @@ func TestNoAbstractSockets(t *testing.T) {
 // TestGoIsRecent: os.Root follows symlinks with a slash behind them before Go 1.26.5
 // (CVE-2026-39822).
 func TestGoIsRecent(t *testing.T) {
-	for line := range strings.Lines(readAll(t, "../../go.mod")) {
+	for line := range strings.Lines(testkit.Text(t, "../../go.mod")) {
 		if version, ok := strings.CutPrefix(strings.TrimSpace(line), "go 1.26."); ok {
 			if len(version) == 1 && version < "5" {
 				t.Errorf("go.mod asks for Go 1.26.%s", version)

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"box/internal/testkit"
 )
 
 // named finds the tests that a row of docs/security.md names.
@@ -13,7 +15,7 @@ var named = regexp.MustCompile("`([a-z0-9/]+)\\.(Test[A-Za-z0-9]+)`")
 
 // TestNamedTestsExist holds docs/security.md against the tests.
 func TestNamedTestsExist(t *testing.T) {
-	_, table, found := strings.Cut(readAll(t, "../../docs/security.md"), "## Known weaknesses")
+	_, table, found := strings.Cut(testkit.Text(t, "../../docs/security.md"), "## Known weaknesses")
 	if !found {
 		t.Fatal("docs/security.md has no table of weaknesses")
 	}
