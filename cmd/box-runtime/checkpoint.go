@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"box/internal/errdefs"
@@ -13,7 +14,6 @@ func imageFlags(o *runtime.CheckpointOptions) []flag {
 	return []flag{
 		text(&o.ImagePath, "DIR", "directory of the images (default: checkpoint)", "image-path"),
 		text(&o.WorkPath, "DIR", "directory of criu's log (default: that of the images)", "work-path"),
-		text(&o.ParentPath, "DIR", "directory of earlier images, relative to --image-path", "parent-path"),
 		on(&o.TCPEstablished, "allow open TCP connections", "tcp-established"),
 		on(&o.ExtUnixSk, "allow unix sockets that are connected to the outside", "ext-unix-sk"),
 		on(&o.ShellJob, "allow processes whose session leader is outside", "shell-job"),
@@ -35,6 +35,7 @@ func checkpointCommand(g *globals) *command {
 	return &command{
 		name: "checkpoint", usage: "ID", about: "write a running container to disk, with criu", min: 1, max: 1,
 		flags: append(imageFlags(o),
+			text(&o.ParentPath, "DIR", "directory of earlier images, relative to --image-path", "parent-path"),
 			on(&o.LeaveRunning, "let the container go on", "leave-running"),
 			on(&o.PreDump, "write memory only, and let the container go on", "pre-dump"),
 			on(&o.TCPSkipInFlight, "skip TCP connections that are not established yet", "tcp-skip-in-flight"),
@@ -52,13 +53,33 @@ func checkpointCommand(g *globals) *command {
 // pageServer is the flag for who takes the memory instead of files.
 func pageServer(o *runtime.CheckpointOptions) flag {
 	return flag{names: []string{"page-server"}, value: "ADDRESS:PORT", help: "send memory to a page server", set: func(v string) error {
-		i := strings.LastIndexByte(v, ':')
-		if i <= 0 || i == len(v)-1 {
-			return errdefs.New(errdefs.ErrInvalid, "use --page-server ADDRESS:PORT to specify page server")
+		address, port := splitAddress(v)
+		if address == "" || port == "" {
+			return errdefs.New(errdefs.ErrInvalid, "Use --page-server ADDRESS:PORT to specify page server")
 		}
-		o.PageServer, o.PagePort = strings.Trim(v[:i], "[]"), v[i+1:]
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return errdefs.New(errdefs.ErrInvalid, "--page-server: Invalid port number %q", port)
+		}
+		o.PageServer, o.PagePort = address, int(n)
 		return nil
 	}}
+}
+
+// splitAddress splits host:port or [host]:port, whose host has colons; both are empty if
+// it is neither. Package net could do it, and costs every start its initialisation.
+func splitAddress(s string) (host, port string) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return "", ""
+	}
+	host, port = s[:i], s[i+1:]
+	inner, opened := strings.CutPrefix(host, "[")
+	inner, closed := strings.CutSuffix(inner, "]")
+	if opened != closed || !opened && strings.Contains(host, ":") || strings.ContainsAny(inner, "[]") {
+		return "", ""
+	}
+	return inner, port
 }
 
 func restoreCommand(g *globals) *command {

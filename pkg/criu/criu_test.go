@@ -64,6 +64,18 @@ func pretend(play string) int {
 	case "status":
 		reply(kind, true, nil)
 		return 7
+	case "other":
+		reply(FeatureCheck, true, nil)
+		return 0
+	case "mute":
+		reply(notice, true, nil)
+		return 0
+	case "long":
+		_, _ = unix.Write(socket, make([]byte, maxResponse+1))
+		return 0
+	case "descriptors":
+		_ = unix.Sendmsg(socket, []byte{0x08, 0x01, 0x10, 0x00}, unix.UnixRights(0, 1, 2, 3, 0, 1), nil, 0)
+		return 0
 	case "garbage":
 		_, _ = unix.Write(socket, []byte{0x0a, 0xff})
 		return 0
@@ -125,22 +137,42 @@ func TestNotices(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	refuse := errors.New("hook failed")
+	o := someOptions(t)
 	for what, want := range map[string]string{
 		"dies":    "criu ended without an answer",
 		"fails":   "criu failed: errno 52: no way",
 		"status":  "criu: exit status 7",
 		"garbage": "read criu's answer",
 		"well":    "hook failed",
+		"other":   "criu answers request 1 with 9",
+		"mute":    "criu's notice says nothing",
+		"long":    "longer than",
+		// Of more than there is room for the kernel gives none of the rest.
+		"descriptors": "too many descriptors",
 	} {
-		err := Run(play(t, what), Dump, someOptions(t), func(*Notice) error { return refuse })
+		before := openFiles(t)
+		err := Run(play(t, what), Dump, o, func(*Notice) error { return refuse })
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+		if after := openFiles(t); after != before {
+			t.Errorf("%s: %d descriptors, %d before", what, after, before)
 		}
 	}
 	err := Run(Command{Path: "/no/such/criu"}, Dump, someOptions(t), nil)
 	if !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no criu: %v", err)
 	}
+}
+
+// openFiles counts our descriptors.
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
 }
 
 func TestCheck(t *testing.T) {

@@ -155,12 +155,13 @@ type response struct {
 // maxResponse is more than any message has that criu sends.
 const maxResponse = 64 << 10
 
+// receive waits for one message, with the descriptor that may have come with it.
 func receive(fd int) (*response, error) {
 	data, rights := make([]byte, maxResponse), make([]byte, unix.CmsgSpace(4))
-	var n, on int
+	var n, on, flags int
 	var err error
 	for {
-		n, on, _, _, err = unix.Recvmsg(fd, data, rights, unix.MSG_CMSG_CLOEXEC)
+		n, on, flags, _, err = unix.Recvmsg(fd, data, rights, unix.MSG_CMSG_CLOEXEC)
 		if err != unix.EINTR {
 			break
 		}
@@ -168,15 +169,19 @@ func receive(fd int) (*response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hear from criu: %w", err)
 	}
-	if n == 0 {
-		return nil, errdefs.New(errdefs.ErrUnavailable, "criu ended without an answer")
-	}
-	r, err := parse(data[:n])
-	if err != nil {
-		return nil, err
-	}
 	file, err := passed(rights[:on])
-	if r.notice != nil {
+	switch {
+	case err != nil:
+	case n == 0:
+		err = errdefs.New(errdefs.ErrUnavailable, "criu ended without an answer")
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
+		err = errdefs.New(errdefs.ErrCorrupt, "read criu's answer: it is longer than %d bytes, or has too many descriptors", maxResponse)
+	}
+	var r *response
+	if err == nil {
+		r, err = parse(data[:n])
+	}
+	if err == nil && r.notice != nil && r.success {
 		r.notice.File = file
 	} else if file != nil {
 		file.Close()
@@ -184,18 +189,22 @@ func receive(fd int) (*response, error) {
 	return r, err
 }
 
-// passed takes the descriptor out of a control message, if there is one.
-func passed(control []byte) (*os.File, error) {
-	if len(control) == 0 {
-		return nil, nil //nolint:nilnil // most messages have none
+// passed is the descriptor in ancillary data, nil if there is none. criu sends one at a
+// time; others would be closed.
+func passed(rights []byte) (*os.File, error) {
+	if len(rights) == 0 {
+		return nil, nil
 	}
-	all, err := unix.ParseSocketControlMessage(control)
+	all, err := unix.ParseSocketControlMessage(rights)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
 	fds, err := unix.ParseUnixRights(&all[0])
 	if err != nil || len(fds) == 0 {
 		return nil, err
+	}
+	for _, fd := range fds[1:] {
+		unix.Close(fd)
 	}
 	return os.NewFile(uintptr(fds[0]), "from criu"), nil
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -30,11 +29,13 @@ type CheckpointOptions struct {
 	WorkPath   string // directory of the log; empty is that of the images
 	ParentPath string // of earlier images, relative to ImagePath
 
-	PreDump, LeaveRunning                                       bool
-	TCPEstablished, TCPSkipInFlight, ExtUnixSk, ShellJob        bool
-	FileLocks, LinkRemap, AutoDedup, LazyPages                  bool
-	ManageCgroups, PageServer, PagePort, LSMProfile, LSMContext string
-	StatusFD                                                    int // told when lazy pages can be fetched; -1 is nobody
+	PreDump, LeaveRunning                                bool
+	TCPEstablished, TCPSkipInFlight, ExtUnixSk, ShellJob bool
+	FileLocks, LinkRemap, AutoDedup, LazyPages           bool
+	ManageCgroups, LSMProfile, LSMContext                string
+	PageServer                                           string // address of who takes the memory instead of files
+	PagePort                                             int    // of PageServer, 1 to 65535
+	StatusFD                                             int    // told when lazy pages can be fetched; -1 is nobody
 }
 
 // The names of criu's logs, which people look for, and of the note of what the standard
@@ -136,6 +137,9 @@ func (r *Runtime) Checkpoint(ctx context.Context, id string, o CheckpointOptions
 	if err != nil {
 		return err
 	}
+	if err := o.checkStatusFD(); err != nil {
+		return err
+	}
 	return r.change(id, &verbCheckpoint, func(c *container) error {
 		if err := r.dump(c, &o, dirs); err != nil {
 			return err
@@ -155,12 +159,7 @@ func (r *Runtime) dump(c *container, o *CheckpointOptions, dirs *images) error {
 	opts := o.options(dirs, dumpLog, config.Annotations)
 	opts.Root, opts.Pid, opts.Parent, opts.LeaveRunning = c.Rootfs, c.Pid, o.ParentPath, o.LeaveRunning
 	opts.TCPSkipInFlight, opts.LinkRemap = o.TCPSkipInFlight, o.LinkRemap
-	opts.PageServer = o.PageServer
-	if o.PageServer != "" {
-		if opts.PagePort, err = strconv.Atoi(o.PagePort); err != nil {
-			return errdefs.New(errdefs.ErrInvalid, "--page-server: invalid port number %q", o.PagePort)
-		}
-	}
+	opts.PageServer, opts.PagePort = o.PageServer, o.PagePort
 	if group, err := c.cgroup(); err == nil && group.Unified() {
 		opts.FreezeCgroup = group.Dir()
 	}
@@ -178,15 +177,53 @@ func (r *Runtime) dump(c *container, o *CheckpointOptions, dirs *images) error {
 	}
 	err = criu.Run(criu.Command{Path: o.Criu}, kind, opts, func(n *criu.Notice) error {
 		r.debugf("criu: %s", n.Script)
-		if n.Script == "status-ready" && o.StatusFD >= 0 {
-			_, err := unix.Write(o.StatusFD, []byte{0})
-			return errors.Join(err, unix.Close(o.StatusFD))
+		if n.Script == "status-ready" {
+			r.tellReady(o.StatusFD)
 		}
 		return nil
 	})
 	if err != nil {
 		r.quote(dirs, dumpLog)
 		return fmt.Errorf("checkpoint container %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+// tellReady tells whoever waits on the descriptor that lazy pages can be fetched. One
+// that has gone is no reason to give up: the pages are there all the same.
+func (r *Runtime) tellReady(fd int) {
+	if fd < 0 {
+		return
+	}
+	_, err := unix.Write(fd, []byte{0})
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		r.warn(fmt.Sprintf("--status-fd %d: %v", fd, err))
+	}
+}
+
+// checkStatusFD checks --status-fd, in runc's words, before anything is done: it is
+// written to when the container stands still. A descriptor that is closed at an execve
+// is none of the caller's.
+func (o *CheckpointOptions) checkStatusFD() error {
+	fd := uintptr(o.StatusFD)
+	switch {
+	case o.StatusFD < 0:
+		return nil
+	case !o.LazyPages:
+		return errdefs.New(errdefs.ErrInvalid, "--status-fd: needs --lazy-pages, whose state it tells")
+	}
+	flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0)
+	if err == nil && flags&unix.FD_CLOEXEC != 0 {
+		err = unix.EBADF
+	}
+	if err == nil {
+		flags, err = unix.FcntlInt(fd, unix.F_GETFL, 0)
+	}
+	if err != nil {
+		return errdefs.New(errdefs.ErrInvalid, "invalid --status-fd argument %d: %w", fd, err)
+	}
+	if flags&unix.O_ACCMODE == unix.O_RDONLY {
+		return errdefs.New(errdefs.ErrInvalid, "invalid --status-fd argument %d: not writable", fd)
 	}
 	return nil
 }
@@ -211,73 +248,49 @@ func (o *CheckpointOptions) checkFeatures() error {
 // describe tells criu what of the container comes from outside, and writes down what
 // its standard streams are.
 func (c *container) describe(s *specs.Spec, opts *criu.Options, dirs *images) error {
-	root, err := os.Open(c.Rootfs)
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", c.Pid))
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	for _, m := range bindMounts(s) {
-		name := resolved(root, m.Destination)
+	for _, m := range outsideMounts(s, c.Bundle, nil) {
+		name := resolved(root, m.Key)
 		opts.Mounts = append(opts.Mounts, criu.Pair{Key: name, Value: name})
 	}
 	for _, path := range s.Linux.MaskedPaths {
 		// Directories are masked by a file system of ours, which criu knows to write.
-		if st, err := os.Stat(fmt.Sprintf("/proc/%d/root/%s", c.Pid, path)); err == nil && !st.IsDir() {
-			opts.Mounts = append(opts.Mounts, criu.Pair{Key: path, Value: "/dev/null"})
+		if f, err := sys.OpenInRoot(root, path, unix.O_PATH, 0); err == nil {
+			if st, err := f.Stat(); err == nil && !st.IsDir() {
+				opts.Mounts = append(opts.Mounts, criu.Pair{Key: resolved(root, path), Value: "/dev/null"})
+			}
+			f.Close()
 		}
 	}
 	for _, node := range deviceNodes(s) {
 		opts.Mounts = append(opts.Mounts, criu.Pair{Key: node, Value: node})
 	}
-	streams := make([]string, plan.FirstPreserved)
-	for fd := range streams {
-		streams[fd], _ = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", c.Pid, fd)) // closed ones have no name
-	}
-	data, err := json.Marshal(streams)
+	data, err := json.Marshal(c.streams())
 	if err != nil {
 		return err
 	}
 	return atomicfile.WriteVolatile(filepath.Join(dirs.dir.Name(), descriptorsFile), data, 0o600)
 }
 
-// bindMounts are the mounts of a specification that show something of the host.
-func bindMounts(s *specs.Spec) []specs.Mount {
-	var binds []specs.Mount
-	for _, m := range s.Mounts {
-		if m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind") {
-			binds = append(binds, m)
+// streams names what is in the place of the standard streams: the pipes that the
+// caller of create gave, which restore replaces by its own caller's, and for whoever
+// reads the file the other things that init has there now.
+func (c *container) streams() []string {
+	names := slices.Clone(c.Pipes)
+	if names == nil {
+		names = make([]string, plan.FirstPreserved)
+	}
+	for fd, pipe := range names {
+		now, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", c.Pid, fd))
+		if pipe == "" && err == nil && !strings.HasPrefix(now, "pipe:") {
+			names[fd] = now
 		}
 	}
-	return binds
-}
-
-// deviceNodes are the device nodes that a container may have bound from the host: the
-// default ones and those of the specification.
-func deviceNodes(s *specs.Spec) []string {
-	nodes := []string{"/dev/null", "/dev/random", "/dev/full", "/dev/tty", "/dev/zero", "/dev/urandom"}
-	for _, d := range s.Linux.Devices {
-		nodes = append(nodes, d.Path)
-	}
-	return nodes
-}
-
-// resolved is where a mount point lies in a root directory when links are followed; as
-// it is written if that cannot be told.
-func resolved(root *os.File, path string) string {
-	f, err := sys.OpenInRoot(root, path, unix.O_PATH, 0)
-	if err != nil {
-		return path
-	}
-	defer f.Close()
-	base, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", root.Fd()))
-	if err != nil {
-		return path
-	}
-	at, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	if rest, ok := strings.CutPrefix(at, base); err == nil && ok && rest != "" {
-		return rest
-	}
-	return path
+	return names
 }
 
 // outside are the namespaces that criu can leave alone when they were joined, and what

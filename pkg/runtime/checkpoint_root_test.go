@@ -126,6 +126,41 @@ func TestRestoreInTheForeground(t *testing.T) {
 	}
 }
 
+// The pipes that create was given are written down, for restore to put others in their
+// place; whatever is no pipe is not, nor anything of a container with a terminal.
+func TestPipesAreWrittenDown(t *testing.T) {
+	b := newBench(t, "true")
+	b.save()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	cmd := b.command("create", b.id)
+	cmd.Stdout = write
+	if err := errors.Join(cmd.Run(), write.Close()); err != nil {
+		t.Fatal(err)
+	}
+	defer b.do("delete", "--force", b.id)
+	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(read.Fd())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state, want := textOf(t, b.root+"/"+b.id+"/state.json"), `"pipes":["","`+name+`",""]`; !strings.Contains(state, want) {
+		t.Errorf("%s is not in %s", want, state)
+	}
+}
+
+func TestOtherStreamsAreNot(t *testing.T) {
+	b := newBench(t, "true")
+	b.save()
+	b.nulls("create", b.id)
+	defer b.do("delete", "--force", b.id)
+	if state := textOf(t, b.root+"/"+b.id+"/state.json"); strings.Contains(state, "pipes") {
+		t.Errorf("there are none: %s", state)
+	}
+}
+
 // What cannot be done is refused before anything is made or ended.
 func TestCheckpointRefusals(t *testing.T) {
 	b := newBench(t, "sleep", "1000")
@@ -143,7 +178,7 @@ func TestCheckpointRefusals(t *testing.T) {
 		"invalid --parent-path: stat img/none":               {"checkpoint", "--image-path", "img", "--parent-path", "none", b.id},
 		"not a directory":                                    {"checkpoint", "--image-path", "img", "--parent-path", "../file", b.id},
 		"invalid manage-cgroups-mode value":                  {"checkpoint", "--manage-cgroups-mode", "hard", b.id},
-		"use --page-server ADDRESS:PORT":                     {"checkpoint", "--page-server", "x", b.id},
+		"Use --page-server ADDRESS:PORT":                     {"checkpoint", "--page-server", "x", b.id},
 		`namespace "pid" is not supported`:                   {"checkpoint", "--empty-ns", "pid", b.id},
 		"open missing: no such file or directory":            {"restore", "--image-path", "missing", b.id},
 		"container with given ID already exists: " + b.id:    {"restore", "--image-path", ".", b.id},

@@ -100,6 +100,9 @@ func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
 	c := &creation{rt: r, opts: o, spec: config, facts: gatherFacts(), listen: listenFDs()}
 	c.container = &container{dir: r.dir(id), record: newRecord(id, bundle, config)}
 	c.KeepKeyring = o.NoNewKeyring
+	if !config.Process.Terminal { // whose streams are none of ours
+		c.Pipes = callersPipes()
+	}
 	return c, c.claim()
 }
 

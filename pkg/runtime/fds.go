@@ -134,6 +134,26 @@ func standardStreams() (streams []plan.Stream, nulls []int) {
 	return streams, nulls
 }
 
+// callersPipes are the names of our standard streams that are pipes, as procfs has them
+// ("pipe:[INODE]", proc_pid_fd(5)): by number, "" for the others, nil if none is. It is
+// written down for a checkpoint: what the container has put there by then may be a pipe
+// of its own, and the caller's may have gone to another descriptor or process.
+func callersPipes() []string {
+	var names []string
+	for fd := range plan.FirstPreserved {
+		var st unix.Stat_t
+		var fs unix.Statfs_t
+		if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO || unix.Fstatfs(fd, &fs) != nil || fs.Type != unix.PIPEFS_MAGIC {
+			continue // a fifo with a name has a file of its own, which criu opens again
+		}
+		if names == nil {
+			names = make([]string, plan.FirstPreserved)
+		}
+		names[fd] = "pipe:[" + strconv.FormatUint(st.Ino, 10) + "]"
+	}
+	return names
+}
+
 // lastCapability asks the kernel for one capability after the other, beginning where
 // our table ends: one or two calls.
 func lastCapability() int {

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -120,76 +119,19 @@ func (c *restoration) describe(o *RestoreOptions, dirs *images) error {
 	c.opts.Root, c.opts.Sibling, c.opts.EvasiveDevices = c.root, true, true
 	c.opts.LSMProfile, c.opts.LSMMountContext = o.LSMProfile, o.LSMContext
 	c.cmd = criu.Command{Path: o.Criu, Stdio: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}}
-	root, err := os.Open(c.Rootfs)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	if err := makeMountPoints(root, c.Bundle, c.spec.Mounts); err != nil {
-		return err
-	}
-	for _, m := range bindMounts(c.spec) {
-		source := sourceOf(c.Bundle, m)
-		c.opts.Mounts = append(c.opts.Mounts, criu.Pair{Key: resolved(root, m.Destination), Value: source})
+	return errors.Join(c.inheritStreams(dirs), c.enterNamespaces())
+}
+
+// addMounts tells criu where to mount from what is not in the images. Called with the
+// root directory as it was in the container, for the keys are what destinations were
+// there.
+func (c *restoration) addMounts(root *os.File) {
+	for _, m := range outsideMounts(c.spec, c.Bundle, c.group.Legacy()) {
+		c.opts.Mounts = append(c.opts.Mounts, criu.Pair{Key: resolved(root, m.Key), Value: m.Value})
 	}
 	for _, node := range deviceNodes(c.spec) { // /dev/null covers masked files, too
 		c.opts.Mounts = append(c.opts.Mounts, criu.Pair{Key: node, Value: node})
 	}
-	return errors.Join(c.inheritStreams(dirs), c.enterNamespaces())
-}
-
-// sourceOf is the source of a bind mount on the host.
-func sourceOf(bundle string, m specs.Mount) string {
-	if filepath.IsAbs(m.Source) {
-		return m.Source
-	}
-	return filepath.Join(bundle, m.Source)
-}
-
-// makeMountPoints makes what criu mounts on and does not make itself, as create would
-// have: the root directory may be a fresh copy. What lies on a tmpfs is in the images.
-func makeMountPoints(root *os.File, bundle string, mounts []specs.Mount) error {
-	for _, m := range mounts {
-		if m.Type == "cgroup" || onTmpfs(m.Destination, mounts) {
-			continue
-		}
-		dir := m.Destination
-		st, err := os.Stat(sourceOf(bundle, m))
-		isFile := m.Type == "bind" && err == nil && !st.IsDir()
-		if isFile {
-			dir = filepath.Dir(dir)
-		}
-		f, err := sys.MkdirAllInRoot(root, dir, 0o755)
-		if err != nil {
-			return fmt.Errorf("make mount point %s: %w", m.Destination, err)
-		}
-		f.Close()
-		if isFile {
-			err = makeFile(root, m.Destination)
-		}
-		if err != nil {
-			return fmt.Errorf("make mount point %s: %w", m.Destination, err)
-		}
-	}
-	return nil
-}
-
-func onTmpfs(path string, mounts []specs.Mount) bool {
-	return slices.ContainsFunc(mounts, func(m specs.Mount) bool {
-		return m.Type == "tmpfs" && strings.HasPrefix(path, m.Destination+"/")
-	})
-}
-
-// makeFile makes an empty file inside root if there is nothing.
-func makeFile(root *os.File, path string) error {
-	f, err := sys.OpenInRoot(root, path, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
-	if errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return f.Close()
 }
 
 // inheritStreams puts our standard streams in the place of those that were pipes. Others
@@ -271,8 +213,11 @@ func (c *restoration) runApart(ctx context.Context) error {
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := unix.Mount(c.Rootfs, c.root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return fmt.Errorf("mount %s on %s: %w", c.Rootfs, c.root, err)
+	if err := c.rehearse(); err != nil {
+		return err
+	}
+	if err := c.mountRoot(); err != nil {
+		return err
 	}
 	// Opened again: what was opened before is in the mount namespace that we have left,
 	// where criu's working directory would then be, and nothing can be mounted.
@@ -289,6 +234,34 @@ func (c *restoration) runApart(ctx context.Context) error {
 	}
 	c.cmd.Start = c.startInGroup
 	return criu.Run(c.cmd, criu.Restore, c.opts, func(n *criu.Notice) error { return c.notice(ctx, n) })
+}
+
+// rehearse makes the mount points, and learns where they are.
+func (c *restoration) rehearse() error {
+	if err := c.mountRoot(); err != nil {
+		return err
+	}
+	root, err := os.Open(c.root)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := rehearseMounts(root, c.Bundle, c.spec.Mounts); err != nil {
+		return err
+	}
+	c.addMounts(root)
+	if err := unix.Unmount(c.root, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount %s: %w", c.root, err)
+	}
+	return nil
+}
+
+// mountRoot mounts the root directory where criu finds it.
+func (c *restoration) mountRoot() error {
+	if err := unix.Mount(c.Rootfs, c.root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", c.Rootfs, c.root, err)
+	}
+	return nil
 }
 
 // startInGroup starts criu in the container's cgroup, where it restores the processes to.

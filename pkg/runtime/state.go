@@ -63,6 +63,7 @@ type record struct {
 	Chroot      bool             `json:"chroot,omitempty"`      // the container's root is that of its processes only (shared mount namespace)
 	Hooks       bool             `json:"hooks"`                 // config.json has hooks for start or delete
 	SharedPid   bool             `json:"sharedPid"`             // no pid namespace of its own: killing init leaves the others
+	Pipes       []string         `json:"pipes,omitempty"`       // standard streams that were pipes of the caller's, by number (callersPipes)
 }
 
 // Names of the files in a container's state directory.
