@@ -64,11 +64,19 @@ func (r deviceRule) line() string {
 		return strconv.FormatInt(n, 10)
 	}
 	kind := string("abc"[r.kind])
-	access := ""
-	for i, letter := range "mrw" {
-		if r.access&(1<<i) != 0 {
-			access += string(letter)
+	return kind + " " + number(r.major) + ":" + number(r.minor) + " " + r.letters()
+}
+
+// letters is what a rule is about, as v1 and systemd have it: some of "rwm".
+func (r deviceRule) letters() string {
+	letters := ""
+	for _, a := range []struct {
+		bit    int32
+		letter string
+	}{{accessRead, "r"}, {accessWrite, "w"}, {accessMknod, "m"}} {
+		if r.access&a.bit != 0 {
+			letters += a.letter
 		}
 	}
-	return kind + " " + number(r.major) + ":" + number(r.minor) + " " + access
+	return letters
 }

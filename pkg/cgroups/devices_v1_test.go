@@ -19,11 +19,11 @@ func TestLegacyLines(t *testing.T) {
 		want  string
 	}{
 		"none":                {nil, "deny a"},
-		"one":                 {[]deviceRule{nothing, null}, "deny a, allow c 1:3 mrw"},
+		"one":                 {[]deviceRule{nothing, null}, "deny a, allow c 1:3 rwm"},
 		"everything":          {[]deviceRule{nothing, null, everything}, "allow a"},
 		"what is the default": {[]deviceRule{everything, null}, "allow a"},
 		"all but one":         {[]deviceRule{everything, {false, blockType, 8, anyNumber, accessWrite}}, "allow a, deny b 8:* w"},
-		"taken back":          {[]deviceRule{null, {false, charType, 1, 3, accessRead}}, "deny a, allow c 1:3 mrw, deny c 1:3 r"},
+		"taken back":          {[]deviceRule{null, {false, charType, 1, 3, accessRead}}, "deny a, allow c 1:3 rwm, deny c 1:3 r"},
 		"both types":          {[]deviceRule{{true, anyType, anyNumber, anyNumber, accessMknod}}, "deny a, allow b *:* m, allow c *:* m"},
 	} {
 		var have []string

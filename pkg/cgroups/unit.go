@@ -23,6 +23,7 @@ type unit struct {
 	container  string // its id
 	properties []systemd.Property
 	manager    *systemd.Manager
+	version    int // of the manager; 0 is not asked yet
 	holder     *systemd.Holder
 }
 
@@ -118,21 +119,36 @@ func (u *unit) release() error {
 // apply tells systemd of the limits, which would put back its own when it next
 // writes the group's files.
 func (u *unit) apply(list []limits.Limit) error {
+	return u.set(func(version int) ([]systemd.Property, error) { return systemd.FromLimits(list, version) })
+}
+
+// applyDevices tells systemd of the device rules. A user's manager cannot carry them
+// out, and would only show what is not in force.
+func (u *unit) applyDevices(rules []deviceRule) error {
+	if u.user {
+		return nil
+	}
+	return u.set(func(version int) ([]systemd.Property, error) { return unitDevices(rules, version), nil })
+}
+
+// set changes properties of the unit, which depend on systemd's release.
+func (u *unit) set(properties func(version int) ([]systemd.Property, error)) error {
 	m, err := u.dial()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := jobContext()
 	defer cancel()
-	version, err := m.Version(ctx)
-	if err != nil {
+	if u.version == 0 {
+		if u.version, err = m.Version(ctx); err != nil {
+			return err
+		}
+	}
+	list, err := properties(u.version)
+	if err != nil || len(list) == 0 {
 		return err
 	}
-	properties, err := systemd.FromLimits(list, version)
-	if err != nil || len(properties) == 0 {
-		return err
-	}
-	return m.Set(ctx, u.name, properties)
+	return m.Set(ctx, u.name, list)
 }
 
 // attach moves a process into the scope through systemd, which may do so where its

@@ -30,7 +30,7 @@ const (
 )
 
 // Property is a unit's property. Value is a bool, uint32, int32, uint64, string, []string,
-// []uint32 or []byte; systemd expects exactly its own type.
+// []uint32, []byte or []Device; systemd expects exactly its own type.
 type Property struct {
 	Name  string
 	Value any
@@ -122,6 +122,15 @@ func (e *encoder) variant(v any) {
 	case []byte:
 		e.signature("ay")
 		e.array(1, func() { e.buf = append(e.buf, v...) })
+	case []Device:
+		e.signature("a(ss)")
+		e.array(8, func() {
+			for _, d := range v {
+				e.align(8)
+				e.string(d.Path)
+				e.string(d.Access)
+			}
+		})
 	default:
 		panic(fmt.Sprintf("no D-Bus type for %T", v)) // a mistake in this package
 	}

@@ -17,6 +17,19 @@ const (
 	sinceIdleWeight  = 252 // CPUWeight=idle
 )
 
+// SinceDeviceNumbers is the release from which on devices may be named by numbers, as
+// /dev/char/1:3 and char-136, whether there is a node of that name or not.
+const SinceDeviceNumbers = 240
+
+// Device is an entry of DeviceAllow: what it is called, and some of the letters "rwm".
+type Device struct{ Path, Access string }
+
+// OnlyDevices returns the properties of a unit that may use these devices and no others.
+// The empty list comes first, for systemd adds to what it has.
+func OnlyDevices(devices []Device) []Property {
+	return []Property{{"DevicePolicy", "strict"}, {"DeviceAllow", []Device{}}, {"DeviceAllow", devices}}
+}
+
 // amountOf returns the property that holds the same amount as an interface file, of
 // v2 or v1; "" if there is none.
 func amountOf(file string) string {
