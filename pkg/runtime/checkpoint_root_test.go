@@ -146,7 +146,7 @@ func TestPipesAreWrittenDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if state, want := textOf(t, b.root+"/"+b.id+"/state.json"), `"pipes":["","`+name+`",""]`; !strings.Contains(state, want) {
+	if state, want := testkit.Text(t, b.root+"/"+b.id+"/state.json"), `"pipes":["","`+name+`",""]`; !strings.Contains(state, want) {
 		t.Errorf("%s is not in %s", want, state)
 	}
 }
@@ -156,7 +156,7 @@ func TestOtherStreamsAreNot(t *testing.T) {
 	b.save()
 	b.nulls("create", b.id)
 	defer b.do("delete", "--force", b.id)
-	if state := textOf(t, b.root+"/"+b.id+"/state.json"); strings.Contains(state, "pipes") {
+	if state := testkit.Text(t, b.root+"/"+b.id+"/state.json"); strings.Contains(state, "pipes") {
 		t.Errorf("there are none: %s", state)
 	}
 }
