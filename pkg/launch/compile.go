@@ -172,11 +172,20 @@ func (c *compiler) value(a Arg) uint64 {
 	case *Data:
 		return c.placeData(a)
 	case at:
+		c.within(a.data, a.off, 1)
 		return c.placeData(a.data) + uint64(a.off)
 	case quitter:
 		return codeAddr + codeOffset + uint64(len(interpreter(c.arch))) - quitSize
 	}
 	return 0 // no other type can implement Arg; nil means 0
+}
+
+// within refuses n bytes at off that do not lie in the data: a step would read, or write
+// to, what belongs to others.
+func (c *compiler) within(d *Data, off, n int) {
+	if off < 0 || off+n > len(d.bytes) {
+		c.err = errors.Join(c.err, errdefs.New(errdefs.ErrInvalid, "compile plan: byte %d of %v, which has %d", off+n-1, d, len(d.bytes)))
+	}
 }
 
 // placeText refuses a text with a NUL inside: the kernel would take the part before
@@ -207,6 +216,9 @@ func (c *compiler) placeData(d *Data) uint64 {
 	c.data[d] = addr
 	c.out = append(c.out, d.bytes...)
 	for _, p := range d.pointer {
+		if c.within(d, p.off, 8); c.err != nil {
+			break
+		}
 		target := c.value(p.target) // may move c.out
 		putWords(c.out[off+p.off:], target)
 	}

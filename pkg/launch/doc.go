@@ -4,11 +4,11 @@
 // where it stands, and one system call whose arguments are constants, addresses of
 // data in the program, or slots: values that earlier steps have produced. Compile
 // writes the plan out as a static ELF file of a few kilobytes, made of an interpreter
-// of some two hundred bytes of machine code (interp/) and the plan as its data; Seal
+// of some two hundred bytes of machine code (interp/) and the plan as its data; NewProgram
 // puts that file into a memfd that nobody can change; Start runs it through the
 // standard library's fork and exec, in whatever namespaces the caller asks for.
 //
-//	plan → Compile → ELF bytes → Seal → Program → Start → Process → Report …
+//	plan → Compile → ELF bytes → NewProgram → Program → Start → Process → Report …
 //
 // The program does exactly its steps, in order. A step fails when its system call
 // returns an error that the step does not tolerate; then the program writes the

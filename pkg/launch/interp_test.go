@@ -162,7 +162,7 @@ func TestHostRunsEverything(t *testing.T) {
 	}
 	defer prog.Close()
 	cmd := exec.Command("/proc/self/fd/4")
-	cmd.ExtraFiles = []*os.File{nil, prog.File()}
+	cmd.ExtraFiles = []*os.File{nil, prog.file}
 	checkEverything(t, &p, cmd)
 }
 

@@ -72,6 +72,9 @@ func output(t *testing.T, p *Plan) (string, int, error) {
 	return string(out), status, failure
 }
 
+// goTo makes an unconditional jump.
+func goTo(l Label) Step { return Step{Name: "go on", Call: Set, Args: []Arg{Int(0)}, Then: l} }
+
 func TestStepsRunInOrder(t *testing.T) {
 	var p Plan
 	p.Add(write("a"), write("b"), write("c"))
@@ -103,7 +106,7 @@ func TestJumps(t *testing.T) {
 	}{
 		{"no jump on success", func(_ *Plan, l Label) Step { s := write("1"); s.Allow = []Allow{{unix.EBADF, l}}; return s }, "1xy"},
 		{"then", func(_ *Plan, l Label) Step { s := write("1"); s.Then = l; return s }, "1y"},
-		{"goto", func(_ *Plan, l Label) Step { return Goto(l) }, "y"},
+		{"goto", func(_ *Plan, l Label) Step { return goTo(l) }, "y"},
 		{"tolerated, next", func(*Plan, Label) Step { s := missing; s.Allow = []Allow{{Errno: unix.ENOENT}}; return s }, "xy"},
 		{"tolerated, jump", func(_ *Plan, l Label) Step { s := missing; s.Allow = []Allow{{unix.ENOENT, l}}; return s }, "y"},
 		{"any", func(_ *Plan, l Label) Step { s := missing; s.Allow = []Allow{{unix.EPERM, 0}, {AnyErrno, l}}; return s }, "y"},
@@ -245,7 +248,7 @@ func TestForkedChildGoesOnAlone(t *testing.T) {
 		Step{Name: "fork", Call: Clone, Args: []Arg{Int(unix.SIGCHLD)}, Into: pid},
 		Step{Name: "parent?", Call: Expect, Args: []Arg{pid, Int(-1), Int(0), Int(unix.EAGAIN)}, Allow: []Allow{{unix.EAGAIN, 0}}, Then: child},
 		Step{Name: "wait for child", Call: Wait4, Args: []Arg{pid, Nil, Int(0), Nil}},
-		write("parent"), Goto(end),
+		write("parent"), goTo(end),
 	)
 	p.Place(child)
 	p.Add(write("child "), Step{Name: "exit", Call: ExitGroup, Args: []Arg{Int(0)}})
@@ -260,7 +263,7 @@ func TestCompileRefusesNonsense(t *testing.T) {
 		name  string
 		build func(p *Plan)
 	}{
-		{"unplaced label", func(p *Plan) { p.Add(Goto(p.Label())) }},
+		{"unplaced label", func(p *Plan) { p.Add(goTo(p.Label())) }},
 		{"unwritten slot", func(p *Plan) { p.Add(Step{Call: Close, Args: []Arg{p.Slot("x")}}) }},
 		{"foreign slot", func(p *Plan) { p.Add(Step{Call: Close, Args: []Arg{Slot(99)}}) }},
 		{"foreign result", func(p *Plan) { p.Add(Step{Call: Close, Into: 99}) }},
@@ -268,6 +271,14 @@ func TestCompileRefusesNonsense(t *testing.T) {
 		{"seven arguments", func(p *Plan) { p.Add(Step{Call: Close, Args: make([]Arg, 7)}) }},
 		{"five errors", func(p *Plan) { p.Add(Step{Call: Close, Allow: make([]Allow, 5)}) }},
 		{"NUL in text", func(p *Plan) { p.Add(write("a\x00b")) }},
+		{"address behind data", func(p *Plan) { p.Add(Step{Call: Close, Args: []Arg{Buffer("b", 8).At(8)}}) }},
+		{"address before data", func(p *Plan) { p.Add(Step{Call: Close, Args: []Arg{Buffer("b", 8).At(-1)}}) }},
+		{"pointer behind data", func(p *Plan) {
+			d := Buffer("b", 12)
+			d.Point(8, Text("x"))
+			p.Add(Step{Call: Close, Args: []Arg{d}})
+		}},
+		{"too many steps", func(p *Plan) { p.Add(make([]Step, maxSteps+1)...) }},
 		{"report on stderr", func(p *Plan) { p.ReportFD = 2 }},
 	} {
 		p := Plan{ReportFD: 3}

@@ -20,7 +20,7 @@ func NewProgram(p *Plan) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := Seal(elf)
+	f, err := seal(elf)
 	if err != nil {
 		return nil, err
 	}
@@ -30,17 +30,14 @@ func NewProgram(p *Plan) (*Program, error) {
 // Close gives the program's file back. Running processes keep it.
 func (p *Program) Close() error { return p.file.Close() }
 
-// File is the program's executable file, close-on-exec.
-func (p *Program) File() *os.File { return p.file }
-
 // memfdName is what /proc/PID/exe shows until the container's command is executed.
 const memfdName = "box-launch"
 
-// Seal puts an executable into an anonymous file that can be executed but not
+// seal puts an executable into an anonymous file that can be executed but not
 // changed any more, so that /proc/PID/exe gives nobody a way to change what later
 // programs execute (CVE-2019-5736). Where the host forbids executable memfds
 // (sysctl vm.memfd_noexec=2), it is an unlinked file on a tmpfs instead.
-func Seal(elf []byte) (*os.File, error) {
+func seal(elf []byte) (*os.File, error) {
 	f, err := memfd()
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) {
 		return sealUnlinked(elf)

@@ -25,7 +25,7 @@ func hello(t *testing.T) []byte {
 // TestSealedProgramCannotChange: nobody who gets at the file, through /proc/PID/exe
 // for one, can change what runs (CVE-2019-5736).
 func TestSealedProgramCannotChange(t *testing.T) {
-	f, err := Seal(hello(t))
+	f, err := seal(hello(t))
 	if err != nil {
 		t.Fatal(err)
 	}

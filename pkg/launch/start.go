@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -80,6 +81,7 @@ func (p *Program) Start(attr Attr) (*Process, error) {
 	pid, err := syscall.ForkExec(path, []string{attr.Name}, &syscall.ProcAttr{
 		Dir: attr.Dir, Env: attr.Env, Files: files, Sys: &attr.Sys,
 	})
+	runtime.KeepAlive(attr.Files) // by number until here: a finalizer must not close them
 	if err != nil {
 		report.Close()
 		return nil, fmt.Errorf("start launch program: %w", err)

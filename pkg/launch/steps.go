@@ -6,11 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Goto makes an unconditional jump.
-func Goto(to Label) Step {
-	return Step{Name: "go on", Why: "the steps between are for another case", Call: Set, Args: []Arg{Int(0)}, Then: to}
-}
-
 // Fail makes a step that ends the program with the given errno: where jumps lead
 // when no case has matched.
 func Fail(name, why string, errno unix.Errno) Step {

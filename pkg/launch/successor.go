@@ -81,6 +81,7 @@ func (p *Process) succeed(pid int) error {
 	p.Pid = pid // a child of ours that was not waited for: the number cannot pass on
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL) // Kill could not reach it: it goes by the pidfd
 		return os.NewSyscallError("pidfd_open", err)
 	}
 	return errors.Join(

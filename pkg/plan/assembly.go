@@ -31,7 +31,7 @@ type Assembly struct {
 	words map[int]func(unix.Errno) string
 	root  *rootfs.Rootfs // has more words, for the mounts; nil for exec and hooks
 	last  int            // number of the execve step
-	name  string         // argv[0] of the command
+	argv0 string         // of the command
 
 	stat    *launch.Data // buffer of the probe, one for all candidates
 	command launch.Slot  // path of the command, once it is found
@@ -62,7 +62,7 @@ func (b *Assembly) Explain(err error) error {
 		return err
 	}
 	if b.last > 0 && failed.Index == b.last {
-		return &ExecError{b.name, failed.Errno}
+		return &ExecError{b.argv0, failed.Errno}
 	}
 	if words := b.words[failed.Index]; words != nil {
 		return &stepFailure{words(failed.Errno), failed}
@@ -113,7 +113,7 @@ func (b *Assembly) execute(args, env []string, allow ...launch.Allow) {
 		Allow: allow,
 		Why:   "the program ends here; the command takes its place",
 	})
-	b.name = args[0]
+	b.argv0 = args[0]
 }
 
 // execFailures are what may be wrong with a file that the probe found executable.

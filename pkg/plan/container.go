@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"maps"
 	"slices"
 
@@ -12,6 +13,7 @@ import (
 	"box/pkg/namespaces"
 	"box/pkg/netdev"
 	"box/pkg/rootfs"
+	"box/pkg/sched"
 	"box/pkg/spec"
 	"box/pkg/terminal"
 )
@@ -48,7 +50,10 @@ func NewContainer(id string, s *specs.Spec, set *namespaces.Set, f *Facts, env [
 	if err != nil {
 		return nil, err
 	}
-	if err := checkNetDevices(s.Linux, set); err != nil {
+	if err := errors.Join(checkNames(s, set), checkNetDevices(s.Linux, set)); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(sched.CheckMemoryPolicy(s.Linux.MemoryPolicy), sched.CheckPersonality(s.Linux.Personality)); err != nil {
 		return nil, err
 	}
 	proc, err := NewProcess(id, s.Process, f, !set.Shares(specs.UserNamespace))
@@ -92,9 +97,8 @@ func (c *Container) Assemble() (*Assembly, error) {
 	}
 	c.Set.AddCgroup(b.Plan)
 	c.Set.AddTime(b.Plan)
-	if err := b.names(c); err != nil {
-		return nil, err
-	}
+	b.name("hostname", c.Spec.Hostname, launch.Sethostname)
+	b.name("domainname", c.Spec.Domainname, launch.Setdomainname)
 	if c.Set.Creates(specs.NetworkNamespace) {
 		netdev.AddLoopback(b.Plan)
 	}
@@ -146,28 +150,26 @@ var fatal = []unix.Signal{
 	unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGPWR, unix.SIGSYS,
 }
 
-// names sets host and domain name, in a namespace that is not the host's.
-func (b *Assembly) names(c *Container) error {
-	for _, n := range []struct {
-		what, value string
-		call        launch.Call
-	}{
-		{"hostname", c.Spec.Hostname, launch.Sethostname},
-		{"domainname", c.Spec.Domainname, launch.Setdomainname},
-	} {
-		if n.value == "" {
-			continue
-		}
-		if c.Set.Shares(specs.UTSNamespace) {
+// checkNames refuses names that would be set for somebody else, too. The words are runc's.
+func checkNames(s *specs.Spec, set *namespaces.Set) error {
+	for _, n := range []struct{ what, value string }{{"hostname", s.Hostname}, {"domainname", s.Domainname}} {
+		if n.value != "" && set.Shares(specs.UTSNamespace) {
 			return errdefs.New(errdefs.ErrInvalid, "%s: unable to set it without a private UTS namespace", n.what)
 		}
-		b.add(launch.Step{
-			Name: "set " + n.what, Call: n.call,
-			Args: []launch.Arg{launch.Text(n.value), launch.Int(len(n.value))},
-			Why:  "in the container's own UTS namespace",
-		})
 	}
 	return nil
+}
+
+// name sets the host's or the domain's name, if there is one.
+func (b *Assembly) name(what, value string, call launch.Call) {
+	if value == "" {
+		return
+	}
+	b.add(launch.Step{
+		Name: "set " + what, Call: call,
+		Args: []launch.Arg{launch.Text(value), launch.Int(len(value))},
+		Why:  "in the container's own UTS namespace",
+	})
 }
 
 // sysctls writes kernel parameters through a procfs of our own that nobody else

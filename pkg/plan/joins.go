@@ -1,7 +1,6 @@
 package plan
 
 import (
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"box/pkg/launch"
@@ -15,8 +14,6 @@ import (
 // Exec is all that the plan of a further process in a container depends on.
 type Exec struct {
 	Process *Process
-	// Spec is what Process was made of.
-	Spec *specs.Process
 	// Env is its environment (Environment).
 	Env []string
 	// Join are the namespaces to join, as CLONE_NEW* flags.
@@ -44,14 +41,14 @@ func (e *Exec) Assemble() (*Assembly, error) {
 		b.enterRoot(e.Root)
 	}
 	b.Plan.Await(launch.Int(e.Layout.Permit), "wait for the parent", "it sets limits from outside, by our pid")
-	b.terminal(e.Terminal, launch.Cwd, false, e.Spec.User.UID)
+	b.terminal(e.Terminal, launch.Cwd, false, p.spec.User.UID)
 	if !p.enter { // else it does not yet have its session
 		b.control(e.Terminal)
 	}
 	if err := b.becomeUser(p, &e.Layout); err != nil {
 		return nil, err
 	}
-	b.executeAndTell(e.Spec.Args, e.Env)
+	b.executeAndTell(p.spec.Args, e.Env)
 	return b, nil
 }
 

@@ -271,7 +271,7 @@ func (j *joining) draft() (*plan.Exec, error) {
 		j.pinned = pinned(config.Linux)
 	}
 	j.affinity = p.Affinity
-	return &plan.Exec{Process: p, Spec: j.spec, Env: environment(j.spec, j.rootLink()), Join: j.Join}, nil
+	return &plan.Exec{Process: p, Env: environment(j.spec, j.rootLink()), Join: j.Join}, nil
 }
 
 // rootLink leads to the root directory of the container's first process.

@@ -118,7 +118,7 @@ func ResetCPUs(pid int) error {
 }
 
 func setAffinity(pid int, cpus Mask) error {
-	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETAFFINITY, uintptr(pid), uintptr(len(cpus)), uintptr(unsafe.Pointer(&cpus[0])))
+	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETAFFINITY, uintptr(pid), uintptr(len(cpus)), uintptr(unsafe.Pointer(unsafe.SliceData(cpus))))
 	runtime.KeepAlive(cpus)
 	if errno != 0 {
 		return errno

@@ -43,7 +43,7 @@ func Flags(p *specs.LinuxSeccomp) (uintptr, error) {
 		}
 		flags |= flagValues[at].value
 	}
-	if Notifies(p) {
+	if notifies(p) {
 		return flags | unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, nil
 	}
 	if flags&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 {
@@ -70,8 +70,8 @@ func KnownFlags() (known, supported []string) {
 	return known, supported
 }
 
-// Notifies tells whether the profile leaves the answer to some calls to an agent.
-func Notifies(p *specs.LinuxSeccomp) bool {
+// notifies tells whether the profile leaves the answer to some calls to an agent.
+func notifies(p *specs.LinuxSeccomp) bool {
 	return slices.ContainsFunc(p.Syscalls, func(s specs.LinuxSyscall) bool { return s.Action == specs.ActNotify })
 }
 
@@ -86,7 +86,7 @@ func checkListener(p *specs.LinuxSeccomp) error {
 	if p.ListenerMetadata != "" && p.ListenerPath == "" {
 		return errdefs.New(errdefs.ErrInvalid, "linux.seccomp.listenerMetadata: set without listenerPath")
 	}
-	if !Notifies(p) {
+	if !notifies(p) {
 		return nil
 	}
 	if p.ListenerPath == "" {
