@@ -22,7 +22,7 @@ BUILDFLAGS = -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFL
 PROGRAMS = box box-runtime box-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help build install uninstall demo test unit e2e lint runc-suite fuzz bench mirror images clean check-go check-root
+.PHONY: help build install uninstall demo test unit e2e lint runc-suite critest fuzz bench mirror images clean check-go check-root
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,7 +52,7 @@ demo: check-root build ## build testdata/hello, run it on port 8080 and fetch it
 
 test: check-root ## install what the tests need, then run every test
 	@sh scripts/test-deps.sh
-	@GO='$(GO)' sh scripts/crictl.sh >/dev/null || echo "no crictl: the tests of Kubernetes' runtime interface are skipped"
+	@GO='$(GO)' sh scripts/cri-tools.sh >/dev/null || echo "no crictl: the tests of Kubernetes' runtime interface are skipped"
 	@$(MAKE) --no-print-directory build
 	@GO='$(GO)' sh scripts/test.sh ./...
 
@@ -68,6 +68,12 @@ lint: check-go ## gofumpt, go vet, staticcheck, shellcheck
 runc-suite: check-root build ## run runc's own integration tests and compare (FILES="kill exec", FLAGS="-v -view v2")
 	@sh scripts/test-deps.sh runc-suite
 	@$(GO) run ./test/runc $(FLAGS) $(FILES)
+
+critest: check-root build ## run Kubernetes' runtime conformance tests with runc and with box-runtime (FOCUS="Security|Pod")
+	@sh scripts/test-deps.sh
+	@GO='$(GO)' sh scripts/cri-tools.sh crictl >/dev/null
+	@GO='$(GO)' sh scripts/cri-tools.sh critest >/dev/null
+	@BOX_BIN=$(CURDIR)/bin BOX_CRITEST='$(or $(FOCUS),.)' $(GO) test -count=1 -timeout 1h -v -run TestCritest ./test/engines
 
 fuzz: check-go ## run every fuzz target in turn (TIME=1m each)
 	@GO='$(GO)' sh scripts/fuzz.sh $(or $(TIME),1m) $(PATTERN)

@@ -72,13 +72,10 @@ func unifiedPath(procCgroup string) (p string, ok bool) {
 	return "/", false
 }
 
-// checkPath refuses what is no linux.cgroupsPath of the cgroupfs form.
+// checkPath refuses what is no linux.cgroupsPath of the cgroupfs form. One in systemd's
+// form, slice:prefix:name, is a name like any other: containerd makes such paths for pods
+// below a *.slice whichever driver it is set to, and runc takes them literally.
 func checkPath(cgroupsPath string) error {
-	if strings.Count(cgroupsPath, ":") == 2 && !strings.HasPrefix(cgroupsPath, "/") {
-		return errdefs.WithHint(
-			errdefs.New(errdefs.ErrInvalid, "linux.cgroupsPath: %q has the form slice:prefix:name, which is for --systemd-cgroup", cgroupsPath),
-			"Give --systemd-cgroup, or choose the cgroupfs driver in the engine (podman --cgroup-manager cgroupfs, dockerd --exec-opt native.cgroupdriver=cgroupfs).")
-	}
 	for part := range strings.SplitSeq(cgroupsPath, "/") {
 		// Neither may a group leave the tree it was meant for, nor a name
 		// collide with the interface files of its parent.

@@ -11,11 +11,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"box/internal/testkit/vm"
 )
 
 // patience is how long anything may take before a test gives up on it. A healthy
-// engine answers in well under a second.
-const patience = 20 * time.Second
+// engine answers in well under a second, and in the test VM, which is emulated, in ten.
+var patience = 20 * time.Second
+
+func init() {
+	if os.Getenv(vm.InsideVariable) != "" {
+		patience *= 10
+	}
+}
 
 // result is one finished command.
 type result struct {

@@ -16,9 +16,10 @@ type cri struct {
 	client
 	dir string // of the pods' and containers' configurations
 	pod string // the pod that all containers of a test are in
+	ctr client // the same containerd by its own name
 }
 
-// findCrictl looks for crictl, in PATH or where scripts/crictl.sh has built it.
+// findCrictl looks for crictl, in PATH or where scripts/cri-tools.sh has built it.
 func findCrictl(t *testing.T) string {
 	t.Helper()
 	if path, err := exec.LookPath("crictl"); err == nil {
@@ -27,14 +28,14 @@ func findCrictl(t *testing.T) string {
 	// HOME is the island's.
 	built, _ := filepath.Glob(filepath.Join(os.Getenv(cacheVar), "crictl-*"))
 	if len(built) == 0 {
-		t.Skip("needs crictl: run scripts/crictl.sh")
+		t.Skip("needs crictl: run scripts/cri-tools.sh")
 	}
 	return built[len(built)-1]
 }
 
-// newCRI starts containerd with its CRI plugin, without CNI: pods use the host's
-// network, which is the island's.
-func newCRI(t *testing.T, rt runtimeUnderTest) *cri {
+// newCRI starts containerd with its CRI plugin, and what else is to be configured of it.
+// Without CNI pods use the host's network, which is the island's.
+func newCRI(t *testing.T, rt runtimeUnderTest, more ...string) *cri {
 	t.Helper()
 	crictl := findCrictl(t)
 	_, restricted := noSysResource()
@@ -49,14 +50,15 @@ func newCRI(t *testing.T, rt runtimeUnderTest) *cri {
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested.options]
         BinaryName = %q
-`, imageRef, restricted, rt.path))
+        SystemdCgroup = %v
+`, imageRef, restricted, rt.path, driver() == "systemd")+strings.Join(more, ""))
 	endpoint := "unix://" + run + "/sock"
 	c := &cri{
 		client: client{t: t, base: []string{crictl, "-r", endpoint, "-i", endpoint, "--timeout", "20s"}},
 		dir:    t.TempDir(),
 	}
-	ctr := client{t: t, base: []string{requireProgram(t, "ctr"), "-a", run + "/sock", "-n", "k8s.io"}}
-	ctr.do("images", "import", "--snapshotter=native", imageArchive(t))
+	c.ctr = client{t: t, base: []string{requireProgram(t, "ctr"), "-a", run + "/sock", "-n", "k8s.io"}}
+	c.ctr.do("images", "import", "--snapshotter=native", imageArchive(t))
 	t.Cleanup(func() { c.try("rmp", "-f", "-a") })
 	c.pod = c.runPod("pod", map[string]any{})
 	return c
@@ -103,8 +105,16 @@ func (c *cri) podConfig(name string, more object) string {
 	return c.write("pod-"+name, object{
 		"metadata":      object{"name": name, "namespace": "default", "uid": name, "attempt": 1},
 		"log_directory": c.dir,
-		"linux":         object{"security_context": security, "cgroup_parent": "/k8s.io"},
+		"linux":         object{"security_context": security, "cgroup_parent": c.parent()},
 	})
+}
+
+// parent is the group of all pods, as the manager of groups calls it.
+func (c *cri) parent() string {
+	if driver() == "systemd" {
+		return "k8s.slice"
+	}
+	return "/k8s.io"
 }
 
 func (c *cri) runPod(name string, more object) string {

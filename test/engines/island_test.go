@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,8 @@ const (
 	stageVar   = "BOX_ENGINES_STAGE"
 	dirVar     = "BOX_ENGINES_DIR"     // all state; also TMPDIR
 	cgroupsVar = "BOX_ENGINES_CGROUPS" // one name, in every hierarchy
+
+	driverVar = "BOX_ENGINES_DRIVER" // who manages control groups
 
 	cacheVar = "BOX_ENGINES_CACHE" // what scripts have built, outside the checkout
 
@@ -58,17 +61,39 @@ func settle() (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, removeCgroups(name)) }()
 
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return 1, err
+	env := []string{dirVar + "=" + dir, cgroupsVar + "=" + name}
+	if os.Getenv(cacheVar) == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return 1, err
+		}
+		env = append(env, cacheVar+"="+filepath.Join(cache, "box-test"))
 	}
-	cmd := nextStage(stageShore, dirVar+"="+dir, cgroupsVar+"="+name, cacheVar+"="+filepath.Join(cache, "box-test"))
+	cmd := nextStage(stageShore, env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		Pdeathsig:  unix.SIGKILL,
 	}
 	runtime.LockOSThread() // the parent-death signal follows the thread
 	return exitCode(cmd.Run())
+}
+
+// stay runs the tests where they are, in a directory of their own.
+func stay(m *testing.M) (code int, err error) {
+	dir, err := os.MkdirTemp("", islandPrefix)
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := provideRuntime(filepath.Join(dir, "bin")); err != nil {
+		return 1, err
+	}
+	for name, value := range map[string]string{dirVar: dir, "TMPDIR": dir} {
+		if err := os.Setenv(name, value); err != nil {
+			return 1, err
+		}
+	}
+	return m.Run(), nil
 }
 
 // provideRuntime puts box-runtime into dir.

@@ -17,7 +17,7 @@ func newPodman(t *testing.T, rt runtimeUnderTest) client {
 	}
 	c := client{t: t, name: "podman", env: []string{"CONTAINERS_CONF=" + conf}, base: []string{
 		bin, "--root", dir + "/root", "--runroot", run + "/run", "--tmpdir", run + "/tmp",
-		"--network-config-dir", run + "/net", "--runtime", rt.path, "--cgroup-manager", "cgroupfs", "--events-backend", "file",
+		"--network-config-dir", run + "/net", "--runtime", rt.path, "--cgroup-manager", driver(), "--events-backend", "file",
 	}}
 	c.do("load", "-q", "-i", imageArchive(t))
 	t.Cleanup(func() {
