@@ -12,5 +12,5 @@ import (
 // containers are written to disk and read back.
 func TestContainersInVM(t *testing.T) {
 	env := []string{"BOX_TEST_RUNTIME=" + testkit.Build(t, "./cmd/box-runtime", false)}
-	testkit.VMTests(t, vm.Config{Env: env, Timeout: 5 * time.Minute}, "./pkg/runtime", "-test.run=Checkpoint|RestoreIn")
+	testkit.VMTests(t, vm.Config{Env: env, Timeout: 5 * time.Minute}, "./pkg/runtime", "-test.run=CheckpointAnd|CheckpointWith|RestoreIn")
 }

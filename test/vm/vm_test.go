@@ -31,7 +31,7 @@ func TestPackages(t *testing.T) {
 		"./pkg/namespaces": "",
 		"./pkg/overlay":    "ManyLayers",
 		"./pkg/rootfs":     "Hostile|Exchanged|Corpus|LockedAttributes",
-		"./pkg/runtime": "Checkpoint|RestoreIn|KilledCreate|WorkingDirectoryCannot|IDsCannot|AppArmor|CommandThatCannot|AgentThatIsMissing|" +
+		"./pkg/runtime": "Checkpoint|Restore|KilledCreate|WorkingDirectoryCannot|IDsCannot|AppArmor|CommandThatCannot|AgentThatIsMissing|" +
 			"TerminalOver|UserOpens|HangingCreate|SignalsEnd|Serialised",
 		"./pkg/terminal": "",
 		"./pkg/netdev":   "",

@@ -25,9 +25,10 @@ const SinceDeviceNumbers = 240
 type Device struct{ Path, Access string }
 
 // OnlyDevices returns the properties of a unit that may use these devices and no others.
-// The empty list comes first, for systemd adds to what it has.
+// The empty list takes away what systemd has, to which it would add; and it stands before
+// the policy, or the unit is for ever in need of a daemon-reload (systemd issue 35710).
 func OnlyDevices(devices []Device) []Property {
-	return []Property{{"DevicePolicy", "strict"}, {"DeviceAllow", []Device{}}, {"DeviceAllow", devices}}
+	return []Property{{"DeviceAllow", []Device{}}, {"DevicePolicy", "strict"}, {"DeviceAllow", devices}}
 }
 
 // amountOf returns the property that holds the same amount as an interface file, of
