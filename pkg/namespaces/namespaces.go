@@ -76,6 +76,7 @@ type Set struct {
 	unprivileged bool // the caller is not root
 	mapper       idMapper
 	offsets      map[string]specs.LinuxTimeOffset
+	network      *ahead
 }
 
 // From reads the set out of a configuration and checks what only makes sense

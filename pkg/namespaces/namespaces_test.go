@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -212,7 +213,11 @@ func start(t *testing.T, s *Set, p *launch.Plan, enter func(func() error) error,
 		t.Fatal(err)
 	}
 	defer prog.Close()
-	attr := launch.Attr{Files: append([]*os.File{nil, nil, nil, nil}, append(files, o.Files...)...)}
+	joins, err := o.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	attr := launch.Attr{Files: slices.Concat([]*os.File{nil, nil, nil, nil}, files, joins)}
 	s.Configure(&attr.Sys)
 	var proc *launch.Process
 	if err := enter(func() error { proc, err = prog.Start(attr); return err }); err != nil {

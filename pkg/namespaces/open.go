@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -13,10 +14,9 @@ import (
 
 // Opened holds the namespace files of a Set.
 type Opened struct {
-	// Files are those of Set.Joins, in order, to be handed to the program.
-	Files []*os.File
-
-	parent []opened
+	files   []*os.File // of Set.Joins
+	network *ahead     // the first of them, if it was made ahead and not yet waited for
+	parent  []opened
 }
 
 type opened struct {
@@ -27,14 +27,15 @@ type opened struct {
 // Open opens the namespaces that the set joins, and checks that each is a namespace
 // of the type the configuration says. The caller closes the result.
 func (s *Set) Open() (*Opened, error) {
-	o := &Opened{}
-	for _, j := range s.Joins {
+	joins, o := s.Joins, &Opened{}
+	o.network = s.takeOver()
+	for _, j := range joins {
 		f, err := s.open(j)
 		if err != nil {
 			o.Close()
 			return nil, err
 		}
-		o.Files = append(o.Files, f)
+		o.files = append(o.files, f)
 	}
 	for _, j := range s.ParentJoins {
 		f, err := j.open()
@@ -68,12 +69,27 @@ func (j Join) open() (*os.File, error) {
 	return f, nil
 }
 
+// Files returns the files of Set.Joins, in order, to be handed to the program. It waits
+// for a namespace that is being made ahead. They stay the Opened's own.
+func (o *Opened) Files() ([]*os.File, error) {
+	if a := o.network; a != nil {
+		o.network = nil
+		f, err := a.wait()
+		if err != nil {
+			return nil, err
+		}
+		o.files = slices.Insert(o.files, 0, f)
+	}
+	return o.files, nil
+}
+
 // Close closes the files. Closing a nil Opened does nothing.
 func (o *Opened) Close() {
 	if o == nil {
 		return
 	}
-	for _, f := range o.Files {
+	o.network.drop()
+	for _, f := range o.files {
 		f.Close()
 	}
 	for _, p := range o.parent {
@@ -128,11 +144,22 @@ func EnterPid(pidfd *os.File, f func() error) error {
 // onThread runs f on a thread of its own that no other goroutine will ever use: a
 // goroutine that ends while locked takes its thread with it. (A parent-death signal
 // asked for in f would therefore come at once.)
-func onThread(f func() error) error {
-	done := make(chan error)
+func onThread(f func() error) error { return <-beginOnThread(f) }
+
+// beginOnThread is onThread for who does not wait at once; the channel takes the result
+// and blocks nobody.
+func beginOnThread(f func() error) <-chan error {
+	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		done <- f()
+		if unix.Gettid() != unix.Getpid() {
+			done <- f()
+			return
+		}
+		// The first thread never ends, and /proc/self shows its namespaces. While we
+		// hold it, f gets another one.
+		done <- onThread(f)
+		runtime.UnlockOSThread()
 	}()
-	return <-done
+	return done
 }

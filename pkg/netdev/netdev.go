@@ -13,6 +13,7 @@ package netdev
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,25 @@ const (
 	ifreqSize    = 40
 	ifreqFlagsAt = unix.IFNAMSIZ
 )
+
+// RaiseLoopback brings lo up in the network namespace of the calling thread, as the
+// steps of AddLoopback do in that of the program.
+func RaiseLoopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open socket for interface lo: %w", err)
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
+		return fmt.Errorf("bring interface lo up: %w", err)
+	}
+	return nil
+}
 
 // AddLoopback adds the steps that bring lo up. A new namespace has nothing else to
 // be changed on it: the kernel gives it its addresses when it comes up.

@@ -110,12 +110,17 @@ func (c *Container) Assemble() (*Assembly, error) {
 	if c.meet {
 		b.Plan.Mark(MarkHooks, "hooks, and who moves network devices, find the namespaces and the mounts made, and the host still in sight")
 	}
-	b.Plan.Await(launch.Int(c.Layout.Permit), "wait for the parent", "it writes down our pid, sets limits, and runs hooks")
+	if c.meet {
+		b.await(c.Layout.Permit)
+	}
 	b.terminal(c.Terminal, c.Root.Root(), true, c.Spec.Process.User.UID)
 	b.control(c.Terminal)
 	c.Root.AddMasks(b.Plan)
 	c.Root.AddWorkdir(b.Plan, c.Spec.Process.Cwd)
 	c.Root.AddPivot(b.Plan)
+	if !c.meet {
+		b.await(c.Layout.Permit)
+	}
 	if c.Wait {
 		c.Process.set = c.Set
 	}
@@ -128,6 +133,12 @@ func (c *Container) Assemble() (*Assembly, error) {
 	}
 	b.executeAndTell(c.Spec.Process.Args, c.Env)
 	return b, nil
+}
+
+// await lets the parent catch up. With hooks it comes before pivot_root, as the
+// specification wants it; without, as late as the parent's work allows.
+func (b *Assembly) await(permit int) {
+	b.Plan.Await(launch.Int(permit), "wait for the parent", "it writes down our pid, sets limits and device rules, and runs hooks")
 }
 
 // checkNetDevices refuses devices that would have to move to where they are. The words

@@ -54,6 +54,7 @@ type creation struct {
 	listen int // descriptors of socket activation (sd_listen_fds(3)), for the command
 	lock   *os.File
 	group  *cgroups.Cgroup
+	set    *namespaces.Set
 	draft  *plan.Container
 	spaces *namespaces.Opened
 	fds    *descriptors
@@ -97,13 +98,22 @@ func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &creation{rt: r, opts: o, spec: config, facts: gatherFacts(), listen: listenFDs()}
+	set, err := newSet(config)
+	if err != nil {
+		return nil, err
+	}
+	set.Ahead(netdev.RaiseLoopback)
+	c := &creation{rt: r, opts: o, spec: config, set: set, facts: gatherFacts(), listen: listenFDs()}
 	c.container = &container{dir: r.dir(id), record: newRecord(id, bundle, config)}
 	c.KeepKeyring = o.NoNewKeyring
 	if !config.Process.Terminal { // whose streams are none of ours
 		c.Pipes = callersPipes()
 	}
-	return c, c.claim()
+	if err := c.claim(); err != nil {
+		set.Drop()
+		return nil, err
+	}
+	return c, nil
 }
 
 // newRecord is what is known of a container before anything was done.
@@ -221,6 +231,9 @@ func (c *creation) adopt() error {
 		c.Resctrl, err = resctrl.Join(resctrl.Root(), c.ID, rdt, c.Pid)
 	}
 	if err := errors.Join(err, c.save()); err != nil { // also what an error has left is to be removed
+		return err
+	}
+	if err := c.setDevices(); err != nil {
 		return err
 	}
 	return c.rt.tend(c.Pid, c.spec.Process, pinned(c.spec.Linux), nil)
@@ -365,6 +378,7 @@ func (c *creation) close() {
 	if c.group != nil {
 		_ = c.group.Close() // a failed create has not come to Launch, and has its own error
 	}
+	c.set.Drop()
 	c.tty.close()
 	c.unlock()
 }
@@ -389,8 +403,8 @@ func (c *container) frozen() bool {
 	return err == nil && frozen
 }
 
-// makeGroup makes the cgroup with its limits and device rules, before there is a
-// process: the program is born in it, so nothing it does escapes them.
+// makeGroup makes the cgroup with its limits, before there is a process: the program is
+// born in it, so nothing it does escapes them.
 func (c *creation) makeGroup() error {
 	if err := c.group.Create(); err != nil {
 		c.Cgroup = cgroups.Location{} // somebody else's after all
@@ -407,12 +421,20 @@ func (c *creation) makeGroup() error {
 		return err
 	}
 	if uid, ok := cgroupOwner(c.spec); ok {
-		if err := c.group.Delegate(uid); err != nil {
-			return err
-		}
+		return c.group.Delegate(uid)
 	}
+	return nil
+}
+
+// setDevices puts the device rules in force. They bind the command and the hooks; the
+// program, which makes the devices, may be at work already.
+func (c *creation) setDevices() error {
 	// Also without rules in the spec: no rule means no device but the default ones.
-	return c.group.SetDevices(resources.Devices)
+	var rules []specs.LinuxDeviceCgroup
+	if r := c.spec.Linux.Resources; r != nil {
+		rules = r.Devices
+	}
+	return c.group.SetDevices(rules)
 }
 
 // outOfMemory says so when the container's processes were killed for want of memory.

@@ -25,7 +25,7 @@ import (
 // assemble turns the spec into the container's plan, and opens what the program is given.
 func (c *creation) assemble() error {
 	var err error
-	if c.draft, err = c.rt.draft(c.ID, c.Bundle, c.spec, &c.facts, c.group, c.opts.NoPivot); err != nil {
+	if c.draft, err = c.rt.draft(c.ID, c.Bundle, c.spec, c.set, &c.facts, c.group, c.opts.NoPivot); err != nil {
 		return err
 	}
 	if err := c.open(); err != nil {
@@ -53,11 +53,11 @@ func (c *creation) open() error {
 			return err
 		}
 	}
-	if c.spaces, err = c.draft.Set.Open(); err != nil {
+	if c.spaces, err = c.set.Open(); err != nil {
 		return err
 	}
-	for _, f := range c.spaces.Files {
-		c.fds.Joins = append(c.fds.Joins, c.fds.give(f))
+	for range c.set.Joins {
+		c.fds.Joins = append(c.fds.Joins, c.fds.give(nil)) // launch has the files
 	}
 	if c.tty, err = openConsole(c.spec.Process, c.opts.ConsoleSocket, c.stay, c.fds); err != nil {
 		return err
@@ -85,17 +85,11 @@ func (c *creation) dress() {
 
 // draft looks at what the plan of a container depends on, and checks it: the part that
 // needs nothing but the bundle and the host.
-func (r *Runtime) draft(id, bundle string, s *specs.Spec, f *plan.Facts, group *cgroups.Cgroup, noPivot bool) (*plan.Container, error) {
-	set, err := namespaces.From(s.Linux)
-	if err != nil {
-		return nil, err
-	}
-	if uid := os.Geteuid(); uid != 0 {
-		set.Unprivileged(uid, os.Getegid())
-	}
+func (r *Runtime) draft(id, bundle string, s *specs.Spec, set *namespaces.Set, f *plan.Facts, group *cgroups.Cgroup, noPivot bool) (*plan.Container, error) {
 	if err := checkResctrl(s.Linux.IntelRdt); err != nil {
 		return nil, err
 	}
+	var err error
 	lookForModules(f, s.Process, s.Linux.MountLabel)
 	if err := label.CheckMount(s.Linux.MountLabel, f.Modules); err != nil {
 		return nil, err
@@ -124,6 +118,18 @@ func (r *Runtime) draft(id, bundle string, s *specs.Spec, f *plan.Facts, group *
 	return d, nil
 }
 
+// newSet reads the namespaces of a spec as we can have them.
+func newSet(s *specs.Spec) (*namespaces.Set, error) {
+	set, err := namespaces.From(s.Linux)
+	if err != nil {
+		return nil, err
+	}
+	if uid := os.Geteuid(); uid != 0 {
+		set.Unprivileged(uid, os.Getegid())
+	}
+	return set, nil
+}
+
 // checkResctrl checks linux.intelRdt against the host, which is looked at only if it is
 // asked for.
 func checkResctrl(r *specs.LinuxIntelRdt) error {
@@ -140,8 +146,15 @@ func (c *creation) launch() error {
 		return err
 	}
 	defer program.Close()
+	joins, err := c.spaces.Files()
+	if err != nil {
+		return err
+	}
+	for i, f := range joins {
+		c.fds.files[c.fds.Joins[i]] = f
+	}
 	attr := launch.Attr{Files: c.fds.files, Dir: "/"}
-	c.draft.Set.Configure(&attr.Sys)
+	c.set.Configure(&attr.Sys)
 	err = c.spaces.Enter(func() error {
 		return c.group.Launch(&attr.Sys, 0, starter(program, &attr, &c.proc))
 	})
@@ -175,12 +188,16 @@ func Plan(bundle string) (*launch.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	set, err := newSet(s)
+	if err != nil {
+		return nil, err
+	}
 	f := gatherFacts()
 	group, err := cgroups.Resolve(s.Linux.CgroupsPath, "ID", cgroups.Options{})
 	if err != nil {
 		return nil, err
 	}
-	d, err := (&Runtime{}).draft("ID", bundle, s, &f, group, false)
+	d, err := (&Runtime{}).draft("ID", bundle, s, set, &f, group, false)
 	if err != nil {
 		return nil, err
 	}

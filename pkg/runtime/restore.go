@@ -80,7 +80,7 @@ func (c *restoration) restore(ctx context.Context, o *RestoreOptions, dirs *imag
 	if err := c.prepare(); err != nil {
 		return err
 	}
-	if err := c.makeGroup(); err != nil {
+	if err := errors.Join(c.makeGroup(), c.setDevices()); err != nil {
 		return err
 	}
 	if err := c.keepCompiledFilter(); err != nil {
