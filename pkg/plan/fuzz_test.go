@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +24,17 @@ import (
 func FuzzConfig(f *testing.F) {
 	for _, s := range configSeeds() {
 		data, err := json.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	sent, err := filepath.Glob(engines + "*.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range sent {
+		data, err := os.ReadFile(file)
 		if err != nil {
 			f.Fatal(err)
 		}

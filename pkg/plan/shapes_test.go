@@ -17,13 +17,8 @@ type shape struct {
 	look func(*rootfs.Facts)
 }
 
-// shapes are what engines send, reduced to what makes their plans different, and the
-// corners of namespaces and mounts.
+// shapes are the corners of namespaces and mounts. What engines send is in engines_test.go.
 var shapes = map[string]shape{
-	"docker":     {edit: dockerShape},
-	"containerd": {edit: containerdShape},
-	"kubelet":    {edit: kubeletShape},
-	"podman":     {edit: podmanShape},
 	"privileged": {edit: privilegedShape},
 	"readonly": {edit: func(s *specs.Spec) {
 		s.Root.Readonly = true
@@ -80,39 +75,6 @@ func ownIDs(s *specs.Spec) {
 	s.Linux.UIDMappings, s.Linux.GIDMappings = shifted, shifted
 }
 
-// dockerShape: the network comes by a hook, names and addresses by files.
-func dockerShape(s *specs.Spec) {
-	s.Hooks = &specs.Hooks{Prestart: []specs.Hook{{Path: "/proc/1/exe", Args: []string{"libnetwork-setkey"}}}} //nolint:staticcheck // dockerd uses it
-	for _, name := range []string{"resolv.conf", "hostname", "hosts"} {
-		mounts(s, bind("/var/lib/docker/containers/c1/"+name, "/etc/"+name, "rbind", "rprivate"))
-	}
-	s.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"}
-}
-
-func containerdShape(s *specs.Spec) {
-	mounts(s, tmpfs("/run", "nosuid", "strictatime", "mode=755", "size=65536k"))
-	s.Process.Capabilities.Inheritable, s.Process.Capabilities.Ambient = nil, nil
-}
-
-// kubeletShape: a container of a pod lives in the namespaces of the pod's sandbox.
-func kubeletShape(s *specs.Spec) {
-	joined(s, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace)
-	s.Hostname = ""
-	const pod = "/var/lib/kubelet/pods/p1/"
-	mounts(s, bind(pod+"volumes/token", "/var/run/secrets/kubernetes.io/serviceaccount", "rbind", "rprivate", "ro"),
-		bind(pod+"etc-hosts", "/etc/hosts", "rbind", "rprivate", "rw"),
-		bind(pod+"containers/c/1", "/dev/termination-log", "rbind", "rprivate", "rw"))
-	s.Process.OOMScoreAdj = new(int)
-}
-
-// podmanShape: --tmpfs copies what it covers, and volumes have many words.
-func podmanShape(s *specs.Spec) {
-	mounts(s, tmpfs("/cache", "rprivate", "nosuid", "nodev", "tmpcopyup"),
-		bind("/srv/volume", "/data", "rprivate", "nosuid", "nodev", "rbind"),
-		bind("/run/c1/userdata/hosts", "/etc/hosts", "bind", "rprivate"))
-	s.Linux.RootfsPropagation = "private"
-}
-
 // privilegedShape: podman --privileged lists the host's devices, ptmx among them.
 func privilegedShape(s *specs.Spec) {
 	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
@@ -139,11 +101,7 @@ func TestGoldenShapes(t *testing.T) {
 			}
 			p := planAt(t, s, sh.look).Plan
 			compareGolden(t, "testdata/shape-"+name+".golden", difference(usual, strings.Split(outline(p), "\n")))
-			for i, step := range p.Steps() {
-				if step.Name == "" || strings.TrimSpace(step.Why) == "" {
-					t.Errorf("step %d (%s %q) does not say what it is for", i, step.Call, step.Name)
-				}
-			}
+			checkWhole(t, p)
 		})
 	}
 }
