@@ -159,7 +159,7 @@ func (g *Group) compare(lines []string) error {
 	}
 	have := parse(strings.Split(string(text), "\n"))
 	for key, want := range parse(lines) {
-		if have[key] != want {
+		if value, ok := have[key]; !ok || value != want {
 			return errdefs.New(errdefs.ErrConflict, "linux.intelRdt: group %s has schema %s=%s, not %s", g.Path, key, have[key], want)
 		}
 	}

@@ -83,6 +83,10 @@ func TestJoinNamedGroup(t *testing.T) {
 	if !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "has schema MB:0=100, not 20") {
 		t.Errorf("another schema: %v", err)
 	}
+	_, err = Join(root, "c1", &specs.LinuxIntelRdt{ClosID: "gold", L3CacheSchema: "L3:7=0"}, 42)
+	if !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "has schema L3:7=, not") {
+		t.Errorf("a domain that the group does not have: %v", err)
+	}
 	_, err = Join(root, "c1", &specs.LinuxIntelRdt{ClosID: "silver"}, 42)
 	if !errors.Is(err, errdefs.ErrNotFound) || !strings.Contains(err.Error(), "must be pre-created") {
 		t.Errorf("a group that is not there: %v", err)

@@ -80,11 +80,10 @@ func TestTerminalOwner(t *testing.T) {
 	}
 }
 
-// onTerminal calls box-runtime with a console socket behind the verb, and returns what
-// reads the terminal to its end.
-func (b *bench) onTerminal(args ...string) (read func() string) {
+// atTerminal calls box-runtime with a console socket behind the verb, and returns the
+// master end that it was sent.
+func (b *bench) atTerminal(args ...string) *os.File {
 	b.t.Helper()
-	b.save()
 	socket := filepath.Join(os.TempDir(), b.id[:20]+".sock") // paths of sockets are short
 	l, err := terminal.Listen(socket)
 	if err != nil {
@@ -96,6 +95,16 @@ func (b *bench) onTerminal(args ...string) (read func() string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.t.Cleanup(func() { master.Close() })
+	return master
+}
+
+// onTerminal calls box-runtime with a console socket behind the verb, and returns what
+// reads the terminal to its end.
+func (b *bench) onTerminal(args ...string) (read func() string) {
+	b.t.Helper()
+	b.save()
+	master := b.atTerminal(args...)
 	return func() string {
 		defer master.Close()
 		text, err := io.ReadAll(master)

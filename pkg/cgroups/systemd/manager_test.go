@@ -268,6 +268,7 @@ func TestFromLimits(t *testing.T) {
 		want    []Property
 	}{
 		{list("memory.max=5", "memory.swap.max=max", "pids.max=7"), 252, []Property{{"MemoryMax", uint64(5)}, {"MemorySwapMax", uint64(math.MaxUint64)}, {"TasksMax", uint64(7)}}},
+		{list("pids.max=0", "memory.min=0"), 252, []Property{{"TasksMax", uint64(1)}, {"MemoryMin", uint64(0)}}},
 		{list("memory.max=5", "memory.max=6"), 252, []Property{{"MemoryMax", uint64(6)}}},
 		{list("cpu.max=500000 1000000"), 252, []Property{{"CPUQuotaPerSecUSec", uint64(500000)}, {"CPUQuotaPeriodUSec", uint64(1000000)}}},
 		{list("cpu.max=33333 100000"), 241, []Property{{"CPUQuotaPerSecUSec", uint64(340000)}}},

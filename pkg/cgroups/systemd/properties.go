@@ -75,6 +75,9 @@ func FromLimits(list []limits.Limit, version int) ([]Property, error) {
 		switch name := amountOf(l.File); {
 		case name != "":
 			if n, ok := amount(l.Value); ok {
+				if name == "TasksMax" {
+					n = max(n, 1) // systemd knows no limit of none
+				}
 				all = put(all, name, n)
 			}
 			weighed = weighed || name == "CPUWeight"
