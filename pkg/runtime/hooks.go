@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/admit"
 	"box/internal/errdefs"
 	"box/internal/sys"
 	"box/pkg/launch"
@@ -43,6 +44,7 @@ func runHooks(ctx context.Context, name string, hooks []specs.Hook, st *State, r
 	if len(hooks) == 0 {
 		return nil
 	}
+	admit.Leave() // a hook may take its time, and may call us
 	stdin, err := json.Marshal(st)
 	if err != nil {
 		return err

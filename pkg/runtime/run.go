@@ -8,6 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/admit"
 	"box/internal/errdefs"
 )
 
@@ -76,6 +77,7 @@ func (c *creation) goOn(ctx context.Context) error {
 // meanwhile: kill, exec and state are for running containers.
 func (c *creation) foreground(ctx context.Context, keep bool) (int, error) {
 	c.unlock()
+	admit.Leave()
 	code, err := c.tty.await(c.Pid)
 	if keep {
 		return code, err
