@@ -6,1091 +6,1093 @@ import (
 	"io/fs"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"box/internal/strictjson"
 )
 
-func decodeSpec(d *decoder, v *specs.Spec) {
+func decodeSpec(d *strictjson.Decoder, v *specs.Spec) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "ociVersion":
-			d.once(&seen, 0)
-			decodeString(d, &v.Version)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Version)
 		case "process":
-			d.once(&seen, 1)
-			if !d.null() {
+			d.Once(&seen, 1)
+			if !d.Null() {
 				v.Process = new(specs.Process)
 				decodeProcess(d, v.Process)
 			}
 		case "root":
-			d.once(&seen, 2)
-			if !d.null() {
+			d.Once(&seen, 2)
+			if !d.Null() {
 				v.Root = new(specs.Root)
 				decodeRoot(d, v.Root)
 			}
 		case "hostname":
-			d.once(&seen, 3)
-			decodeString(d, &v.Hostname)
+			d.Once(&seen, 3)
+			strictjson.String(d, &v.Hostname)
 		case "domainname":
-			d.once(&seen, 4)
-			decodeString(d, &v.Domainname)
+			d.Once(&seen, 4)
+			strictjson.String(d, &v.Domainname)
 		case "mounts":
-			d.once(&seen, 5)
-			decodeList(d, &v.Mounts, decodeMount)
+			d.Once(&seen, 5)
+			strictjson.List(d, &v.Mounts, decodeMount)
 		case "hooks":
-			d.once(&seen, 6)
-			if !d.null() {
+			d.Once(&seen, 6)
+			if !d.Null() {
 				v.Hooks = new(specs.Hooks)
 				decodeHooks(d, v.Hooks)
 			}
 		case "annotations":
-			d.once(&seen, 7)
-			decodeMap(d, &v.Annotations, decodeString)
+			d.Once(&seen, 7)
+			strictjson.Map(d, &v.Annotations, strictjson.String)
 		case "linux":
-			d.once(&seen, 8)
-			if !d.null() {
+			d.Once(&seen, 8)
+			if !d.Null() {
 				v.Linux = new(specs.Linux)
 				decodeLinux(d, v.Linux)
 			}
 		case "solaris":
-			d.once(&seen, 9)
-			d.foreign()
+			d.Once(&seen, 9)
+			foreign(d)
 		case "windows":
-			d.once(&seen, 10)
-			d.foreign()
+			d.Once(&seen, 10)
+			foreign(d)
 		case "vm":
-			d.once(&seen, 11)
-			d.foreign()
+			d.Once(&seen, 11)
+			foreign(d)
 		case "zos":
-			d.once(&seen, 12)
-			d.foreign()
+			d.Once(&seen, 12)
+			foreign(d)
 		case "freebsd":
-			d.once(&seen, 13)
-			d.foreign()
+			d.Once(&seen, 13)
+			foreign(d)
 		default:
-			d.unknown(k, "ociVersion", "process", "root", "hostname", "domainname", "mounts", "hooks", "annotations", "linux", "solaris", "windows", "vm", "zos", "freebsd")
+			d.Unknown(k, "ociVersion", "process", "root", "hostname", "domainname", "mounts", "hooks", "annotations", "linux", "solaris", "windows", "vm", "zos", "freebsd")
 		}
 	}
 }
 
-func decodeProcess(d *decoder, v *specs.Process) {
+func decodeProcess(d *strictjson.Decoder, v *specs.Process) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "terminal":
-			d.once(&seen, 0)
-			decodeBool(d, &v.Terminal)
+			d.Once(&seen, 0)
+			strictjson.Bool(d, &v.Terminal)
 		case "consoleSize":
-			d.once(&seen, 1)
-			if !d.null() {
+			d.Once(&seen, 1)
+			if !d.Null() {
 				v.ConsoleSize = new(specs.Box)
 				decodeBox(d, v.ConsoleSize)
 			}
 		case "user":
-			d.once(&seen, 2)
+			d.Once(&seen, 2)
 			decodeUser(d, &v.User)
 		case "args":
-			d.once(&seen, 3)
-			decodeList(d, &v.Args, decodeString)
+			d.Once(&seen, 3)
+			strictjson.List(d, &v.Args, strictjson.String)
 		case "commandLine":
-			d.once(&seen, 4)
-			decodeString(d, &v.CommandLine)
+			d.Once(&seen, 4)
+			strictjson.String(d, &v.CommandLine)
 		case "env":
-			d.once(&seen, 5)
-			decodeList(d, &v.Env, decodeString)
+			d.Once(&seen, 5)
+			strictjson.List(d, &v.Env, strictjson.String)
 		case "cwd":
-			d.once(&seen, 6)
-			decodeString(d, &v.Cwd)
+			d.Once(&seen, 6)
+			strictjson.String(d, &v.Cwd)
 		case "capabilities":
-			d.once(&seen, 7)
-			if !d.null() {
+			d.Once(&seen, 7)
+			if !d.Null() {
 				v.Capabilities = new(specs.LinuxCapabilities)
 				decodeLinuxCapabilities(d, v.Capabilities)
 			}
 		case "rlimits":
-			d.once(&seen, 8)
-			decodeList(d, &v.Rlimits, decodePOSIXRlimit)
+			d.Once(&seen, 8)
+			strictjson.List(d, &v.Rlimits, decodePOSIXRlimit)
 		case "noNewPrivileges":
-			d.once(&seen, 9)
-			decodeBool(d, &v.NoNewPrivileges)
+			d.Once(&seen, 9)
+			strictjson.Bool(d, &v.NoNewPrivileges)
 		case "apparmorProfile":
-			d.once(&seen, 10)
-			decodeString(d, &v.ApparmorProfile)
+			d.Once(&seen, 10)
+			strictjson.String(d, &v.ApparmorProfile)
 		case "oomScoreAdj":
-			d.once(&seen, 11)
-			if !d.null() {
+			d.Once(&seen, 11)
+			if !d.Null() {
 				v.OOMScoreAdj = new(int)
-				decodeInt(d, v.OOMScoreAdj)
+				strictjson.Int(d, v.OOMScoreAdj)
 			}
 		case "scheduler":
-			d.once(&seen, 12)
-			if !d.null() {
+			d.Once(&seen, 12)
+			if !d.Null() {
 				v.Scheduler = new(specs.Scheduler)
 				decodeScheduler(d, v.Scheduler)
 			}
 		case "selinuxLabel":
-			d.once(&seen, 13)
-			decodeString(d, &v.SelinuxLabel)
+			d.Once(&seen, 13)
+			strictjson.String(d, &v.SelinuxLabel)
 		case "ioPriority":
-			d.once(&seen, 14)
-			if !d.null() {
+			d.Once(&seen, 14)
+			if !d.Null() {
 				v.IOPriority = new(specs.LinuxIOPriority)
 				decodeLinuxIOPriority(d, v.IOPriority)
 			}
 		case "execCPUAffinity":
-			d.once(&seen, 15)
-			if !d.null() {
+			d.Once(&seen, 15)
+			if !d.Null() {
 				v.ExecCPUAffinity = new(specs.CPUAffinity)
 				decodeCPUAffinity(d, v.ExecCPUAffinity)
 			}
 		default:
-			d.unknown(k, "terminal", "consoleSize", "user", "args", "commandLine", "env", "cwd", "capabilities", "rlimits", "noNewPrivileges", "apparmorProfile", "oomScoreAdj", "scheduler", "selinuxLabel", "ioPriority", "execCPUAffinity")
+			d.Unknown(k, "terminal", "consoleSize", "user", "args", "commandLine", "env", "cwd", "capabilities", "rlimits", "noNewPrivileges", "apparmorProfile", "oomScoreAdj", "scheduler", "selinuxLabel", "ioPriority", "execCPUAffinity")
 		}
 	}
 }
 
-func decodeRoot(d *decoder, v *specs.Root) {
+func decodeRoot(d *strictjson.Decoder, v *specs.Root) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "path":
-			d.once(&seen, 0)
-			decodeString(d, &v.Path)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Path)
 		case "readonly":
-			d.once(&seen, 1)
-			decodeBool(d, &v.Readonly)
+			d.Once(&seen, 1)
+			strictjson.Bool(d, &v.Readonly)
 		default:
-			d.unknown(k, "path", "readonly")
+			d.Unknown(k, "path", "readonly")
 		}
 	}
 }
 
-func decodeMount(d *decoder, v *specs.Mount) {
+func decodeMount(d *strictjson.Decoder, v *specs.Mount) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "destination":
-			d.once(&seen, 0)
-			decodeString(d, &v.Destination)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Destination)
 		case "type":
-			d.once(&seen, 1)
-			decodeString(d, &v.Type)
+			d.Once(&seen, 1)
+			strictjson.String(d, &v.Type)
 		case "source":
-			d.once(&seen, 2)
-			decodeString(d, &v.Source)
+			d.Once(&seen, 2)
+			strictjson.String(d, &v.Source)
 		case "options":
-			d.once(&seen, 3)
-			decodeList(d, &v.Options, decodeString)
+			d.Once(&seen, 3)
+			strictjson.List(d, &v.Options, strictjson.String)
 		case "uidMappings":
-			d.once(&seen, 4)
-			decodeList(d, &v.UIDMappings, decodeLinuxIDMapping)
+			d.Once(&seen, 4)
+			strictjson.List(d, &v.UIDMappings, decodeLinuxIDMapping)
 		case "gidMappings":
-			d.once(&seen, 5)
-			decodeList(d, &v.GIDMappings, decodeLinuxIDMapping)
+			d.Once(&seen, 5)
+			strictjson.List(d, &v.GIDMappings, decodeLinuxIDMapping)
 		default:
-			d.unknown(k, "destination", "type", "source", "options", "uidMappings", "gidMappings")
+			d.Unknown(k, "destination", "type", "source", "options", "uidMappings", "gidMappings")
 		}
 	}
 }
 
-func decodeHooks(d *decoder, v *specs.Hooks) {
+func decodeHooks(d *strictjson.Decoder, v *specs.Hooks) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "prestart":
-			d.once(&seen, 0)
-			decodeList(d, &v.Prestart, decodeHook)
+			d.Once(&seen, 0)
+			strictjson.List(d, &v.Prestart, decodeHook)
 		case "createRuntime":
-			d.once(&seen, 1)
-			decodeList(d, &v.CreateRuntime, decodeHook)
+			d.Once(&seen, 1)
+			strictjson.List(d, &v.CreateRuntime, decodeHook)
 		case "createContainer":
-			d.once(&seen, 2)
-			decodeList(d, &v.CreateContainer, decodeHook)
+			d.Once(&seen, 2)
+			strictjson.List(d, &v.CreateContainer, decodeHook)
 		case "startContainer":
-			d.once(&seen, 3)
-			decodeList(d, &v.StartContainer, decodeHook)
+			d.Once(&seen, 3)
+			strictjson.List(d, &v.StartContainer, decodeHook)
 		case "poststart":
-			d.once(&seen, 4)
-			decodeList(d, &v.Poststart, decodeHook)
+			d.Once(&seen, 4)
+			strictjson.List(d, &v.Poststart, decodeHook)
 		case "poststop":
-			d.once(&seen, 5)
-			decodeList(d, &v.Poststop, decodeHook)
+			d.Once(&seen, 5)
+			strictjson.List(d, &v.Poststop, decodeHook)
 		default:
-			d.unknown(k, "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+			d.Unknown(k, "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 		}
 	}
 }
 
-func decodeLinux(d *decoder, v *specs.Linux) {
+func decodeLinux(d *strictjson.Decoder, v *specs.Linux) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "uidMappings":
-			d.once(&seen, 0)
-			decodeList(d, &v.UIDMappings, decodeLinuxIDMapping)
+			d.Once(&seen, 0)
+			strictjson.List(d, &v.UIDMappings, decodeLinuxIDMapping)
 		case "gidMappings":
-			d.once(&seen, 1)
-			decodeList(d, &v.GIDMappings, decodeLinuxIDMapping)
+			d.Once(&seen, 1)
+			strictjson.List(d, &v.GIDMappings, decodeLinuxIDMapping)
 		case "sysctl":
-			d.once(&seen, 2)
-			decodeMap(d, &v.Sysctl, decodeString)
+			d.Once(&seen, 2)
+			strictjson.Map(d, &v.Sysctl, strictjson.String)
 		case "resources":
-			d.once(&seen, 3)
-			if !d.null() {
+			d.Once(&seen, 3)
+			if !d.Null() {
 				v.Resources = new(specs.LinuxResources)
 				decodeLinuxResources(d, v.Resources)
 			}
 		case "cgroupsPath":
-			d.once(&seen, 4)
-			decodeString(d, &v.CgroupsPath)
+			d.Once(&seen, 4)
+			strictjson.String(d, &v.CgroupsPath)
 		case "namespaces":
-			d.once(&seen, 5)
-			decodeList(d, &v.Namespaces, decodeLinuxNamespace)
+			d.Once(&seen, 5)
+			strictjson.List(d, &v.Namespaces, decodeLinuxNamespace)
 		case "devices":
-			d.once(&seen, 6)
-			decodeList(d, &v.Devices, decodeLinuxDevice)
+			d.Once(&seen, 6)
+			strictjson.List(d, &v.Devices, decodeLinuxDevice)
 		case "netDevices":
-			d.once(&seen, 7)
-			decodeMap(d, &v.NetDevices, decodeLinuxNetDevice)
+			d.Once(&seen, 7)
+			strictjson.Map(d, &v.NetDevices, decodeLinuxNetDevice)
 		case "seccomp":
-			d.once(&seen, 8)
-			if !d.null() {
+			d.Once(&seen, 8)
+			if !d.Null() {
 				v.Seccomp = new(specs.LinuxSeccomp)
 				decodeLinuxSeccomp(d, v.Seccomp)
 			}
 		case "rootfsPropagation":
-			d.once(&seen, 9)
-			decodeString(d, &v.RootfsPropagation)
+			d.Once(&seen, 9)
+			strictjson.String(d, &v.RootfsPropagation)
 		case "maskedPaths":
-			d.once(&seen, 10)
-			decodeList(d, &v.MaskedPaths, decodeString)
+			d.Once(&seen, 10)
+			strictjson.List(d, &v.MaskedPaths, strictjson.String)
 		case "readonlyPaths":
-			d.once(&seen, 11)
-			decodeList(d, &v.ReadonlyPaths, decodeString)
+			d.Once(&seen, 11)
+			strictjson.List(d, &v.ReadonlyPaths, strictjson.String)
 		case "mountLabel":
-			d.once(&seen, 12)
-			decodeString(d, &v.MountLabel)
+			d.Once(&seen, 12)
+			strictjson.String(d, &v.MountLabel)
 		case "intelRdt":
-			d.once(&seen, 13)
-			if !d.null() {
+			d.Once(&seen, 13)
+			if !d.Null() {
 				v.IntelRdt = new(specs.LinuxIntelRdt)
 				decodeLinuxIntelRdt(d, v.IntelRdt)
 			}
 		case "memoryPolicy":
-			d.once(&seen, 14)
-			if !d.null() {
+			d.Once(&seen, 14)
+			if !d.Null() {
 				v.MemoryPolicy = new(specs.LinuxMemoryPolicy)
 				decodeLinuxMemoryPolicy(d, v.MemoryPolicy)
 			}
 		case "personality":
-			d.once(&seen, 15)
-			if !d.null() {
+			d.Once(&seen, 15)
+			if !d.Null() {
 				v.Personality = new(specs.LinuxPersonality)
 				decodeLinuxPersonality(d, v.Personality)
 			}
 		case "timeOffsets":
-			d.once(&seen, 16)
-			decodeMap(d, &v.TimeOffsets, decodeLinuxTimeOffset)
+			d.Once(&seen, 16)
+			strictjson.Map(d, &v.TimeOffsets, decodeLinuxTimeOffset)
 		default:
-			d.unknown(k, "uidMappings", "gidMappings", "sysctl", "resources", "cgroupsPath", "namespaces", "devices", "netDevices", "seccomp", "rootfsPropagation", "maskedPaths", "readonlyPaths", "mountLabel", "intelRdt", "memoryPolicy", "personality", "timeOffsets")
+			d.Unknown(k, "uidMappings", "gidMappings", "sysctl", "resources", "cgroupsPath", "namespaces", "devices", "netDevices", "seccomp", "rootfsPropagation", "maskedPaths", "readonlyPaths", "mountLabel", "intelRdt", "memoryPolicy", "personality", "timeOffsets")
 		}
 	}
 }
 
-func decodeBox(d *decoder, v *specs.Box) {
+func decodeBox(d *strictjson.Decoder, v *specs.Box) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "height":
-			d.once(&seen, 0)
-			decodeUint(d, &v.Height)
+			d.Once(&seen, 0)
+			strictjson.Uint(d, &v.Height)
 		case "width":
-			d.once(&seen, 1)
-			decodeUint(d, &v.Width)
+			d.Once(&seen, 1)
+			strictjson.Uint(d, &v.Width)
 		default:
-			d.unknown(k, "height", "width")
+			d.Unknown(k, "height", "width")
 		}
 	}
 }
 
-func decodeUser(d *decoder, v *specs.User) {
+func decodeUser(d *strictjson.Decoder, v *specs.User) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "uid":
-			d.once(&seen, 0)
-			decodeUint(d, &v.UID)
+			d.Once(&seen, 0)
+			strictjson.Uint(d, &v.UID)
 		case "gid":
-			d.once(&seen, 1)
-			decodeUint(d, &v.GID)
+			d.Once(&seen, 1)
+			strictjson.Uint(d, &v.GID)
 		case "umask":
-			d.once(&seen, 2)
-			if !d.null() {
+			d.Once(&seen, 2)
+			if !d.Null() {
 				v.Umask = new(uint32)
-				decodeUint(d, v.Umask)
+				strictjson.Uint(d, v.Umask)
 			}
 		case "additionalGids":
-			d.once(&seen, 3)
-			decodeList(d, &v.AdditionalGids, decodeUint)
+			d.Once(&seen, 3)
+			strictjson.List(d, &v.AdditionalGids, strictjson.Uint)
 		case "username":
-			d.once(&seen, 4)
-			decodeString(d, &v.Username)
+			d.Once(&seen, 4)
+			strictjson.String(d, &v.Username)
 		default:
-			d.unknown(k, "uid", "gid", "umask", "additionalGids", "username")
+			d.Unknown(k, "uid", "gid", "umask", "additionalGids", "username")
 		}
 	}
 }
 
-func decodeLinuxCapabilities(d *decoder, v *specs.LinuxCapabilities) {
+func decodeLinuxCapabilities(d *strictjson.Decoder, v *specs.LinuxCapabilities) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "bounding":
-			d.once(&seen, 0)
-			decodeList(d, &v.Bounding, decodeString)
+			d.Once(&seen, 0)
+			strictjson.List(d, &v.Bounding, strictjson.String)
 		case "effective":
-			d.once(&seen, 1)
-			decodeList(d, &v.Effective, decodeString)
+			d.Once(&seen, 1)
+			strictjson.List(d, &v.Effective, strictjson.String)
 		case "inheritable":
-			d.once(&seen, 2)
-			decodeList(d, &v.Inheritable, decodeString)
+			d.Once(&seen, 2)
+			strictjson.List(d, &v.Inheritable, strictjson.String)
 		case "permitted":
-			d.once(&seen, 3)
-			decodeList(d, &v.Permitted, decodeString)
+			d.Once(&seen, 3)
+			strictjson.List(d, &v.Permitted, strictjson.String)
 		case "ambient":
-			d.once(&seen, 4)
-			decodeList(d, &v.Ambient, decodeString)
+			d.Once(&seen, 4)
+			strictjson.List(d, &v.Ambient, strictjson.String)
 		default:
-			d.unknown(k, "bounding", "effective", "inheritable", "permitted", "ambient")
+			d.Unknown(k, "bounding", "effective", "inheritable", "permitted", "ambient")
 		}
 	}
 }
 
-func decodePOSIXRlimit(d *decoder, v *specs.POSIXRlimit) {
+func decodePOSIXRlimit(d *strictjson.Decoder, v *specs.POSIXRlimit) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "type":
-			d.once(&seen, 0)
-			decodeString(d, &v.Type)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Type)
 		case "hard":
-			d.once(&seen, 1)
-			decodeUint(d, &v.Hard)
+			d.Once(&seen, 1)
+			strictjson.Uint(d, &v.Hard)
 		case "soft":
-			d.once(&seen, 2)
-			decodeUint(d, &v.Soft)
+			d.Once(&seen, 2)
+			strictjson.Uint(d, &v.Soft)
 		default:
-			d.unknown(k, "type", "hard", "soft")
+			d.Unknown(k, "type", "hard", "soft")
 		}
 	}
 }
 
-func decodeScheduler(d *decoder, v *specs.Scheduler) {
+func decodeScheduler(d *strictjson.Decoder, v *specs.Scheduler) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "policy":
-			d.once(&seen, 0)
-			decodeString(d, &v.Policy)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Policy)
 		case "nice":
-			d.once(&seen, 1)
-			decodeInt(d, &v.Nice)
+			d.Once(&seen, 1)
+			strictjson.Int(d, &v.Nice)
 		case "priority":
-			d.once(&seen, 2)
-			decodeInt(d, &v.Priority)
+			d.Once(&seen, 2)
+			strictjson.Int(d, &v.Priority)
 		case "flags":
-			d.once(&seen, 3)
-			decodeList(d, &v.Flags, decodeString)
+			d.Once(&seen, 3)
+			strictjson.List(d, &v.Flags, strictjson.String)
 		case "runtime":
-			d.once(&seen, 4)
-			decodeUint(d, &v.Runtime)
+			d.Once(&seen, 4)
+			strictjson.Uint(d, &v.Runtime)
 		case "deadline":
-			d.once(&seen, 5)
-			decodeUint(d, &v.Deadline)
+			d.Once(&seen, 5)
+			strictjson.Uint(d, &v.Deadline)
 		case "period":
-			d.once(&seen, 6)
-			decodeUint(d, &v.Period)
+			d.Once(&seen, 6)
+			strictjson.Uint(d, &v.Period)
 		default:
-			d.unknown(k, "policy", "nice", "priority", "flags", "runtime", "deadline", "period")
+			d.Unknown(k, "policy", "nice", "priority", "flags", "runtime", "deadline", "period")
 		}
 	}
 }
 
-func decodeLinuxIOPriority(d *decoder, v *specs.LinuxIOPriority) {
+func decodeLinuxIOPriority(d *strictjson.Decoder, v *specs.LinuxIOPriority) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "class":
-			d.once(&seen, 0)
-			decodeString(d, &v.Class)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Class)
 		case "priority":
-			d.once(&seen, 1)
-			decodeInt(d, &v.Priority)
+			d.Once(&seen, 1)
+			strictjson.Int(d, &v.Priority)
 		default:
-			d.unknown(k, "class", "priority")
+			d.Unknown(k, "class", "priority")
 		}
 	}
 }
 
-func decodeCPUAffinity(d *decoder, v *specs.CPUAffinity) {
+func decodeCPUAffinity(d *strictjson.Decoder, v *specs.CPUAffinity) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "initial":
-			d.once(&seen, 0)
-			decodeString(d, &v.Initial)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Initial)
 		case "final":
-			d.once(&seen, 1)
-			decodeString(d, &v.Final)
+			d.Once(&seen, 1)
+			strictjson.String(d, &v.Final)
 		default:
-			d.unknown(k, "initial", "final")
+			d.Unknown(k, "initial", "final")
 		}
 	}
 }
 
-func decodeLinuxIDMapping(d *decoder, v *specs.LinuxIDMapping) {
+func decodeLinuxIDMapping(d *strictjson.Decoder, v *specs.LinuxIDMapping) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "containerID":
-			d.once(&seen, 0)
-			decodeUint(d, &v.ContainerID)
+			d.Once(&seen, 0)
+			strictjson.Uint(d, &v.ContainerID)
 		case "hostID":
-			d.once(&seen, 1)
-			decodeUint(d, &v.HostID)
+			d.Once(&seen, 1)
+			strictjson.Uint(d, &v.HostID)
 		case "size":
-			d.once(&seen, 2)
-			decodeUint(d, &v.Size)
+			d.Once(&seen, 2)
+			strictjson.Uint(d, &v.Size)
 		default:
-			d.unknown(k, "containerID", "hostID", "size")
+			d.Unknown(k, "containerID", "hostID", "size")
 		}
 	}
 }
 
-func decodeHook(d *decoder, v *specs.Hook) {
+func decodeHook(d *strictjson.Decoder, v *specs.Hook) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "path":
-			d.once(&seen, 0)
-			decodeString(d, &v.Path)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Path)
 		case "args":
-			d.once(&seen, 1)
-			decodeList(d, &v.Args, decodeString)
+			d.Once(&seen, 1)
+			strictjson.List(d, &v.Args, strictjson.String)
 		case "env":
-			d.once(&seen, 2)
-			decodeList(d, &v.Env, decodeString)
+			d.Once(&seen, 2)
+			strictjson.List(d, &v.Env, strictjson.String)
 		case "timeout":
-			d.once(&seen, 3)
-			if !d.null() {
+			d.Once(&seen, 3)
+			if !d.Null() {
 				v.Timeout = new(int)
-				decodeInt(d, v.Timeout)
+				strictjson.Int(d, v.Timeout)
 			}
 		default:
-			d.unknown(k, "path", "args", "env", "timeout")
+			d.Unknown(k, "path", "args", "env", "timeout")
 		}
 	}
 }
 
-func decodeLinuxResources(d *decoder, v *specs.LinuxResources) {
+func decodeLinuxResources(d *strictjson.Decoder, v *specs.LinuxResources) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "devices":
-			d.once(&seen, 0)
-			decodeList(d, &v.Devices, decodeLinuxDeviceCgroup)
+			d.Once(&seen, 0)
+			strictjson.List(d, &v.Devices, decodeLinuxDeviceCgroup)
 		case "memory":
-			d.once(&seen, 1)
-			if !d.null() {
+			d.Once(&seen, 1)
+			if !d.Null() {
 				v.Memory = new(specs.LinuxMemory)
 				decodeLinuxMemory(d, v.Memory)
 			}
 		case "cpu":
-			d.once(&seen, 2)
-			if !d.null() {
+			d.Once(&seen, 2)
+			if !d.Null() {
 				v.CPU = new(specs.LinuxCPU)
 				decodeLinuxCPU(d, v.CPU)
 			}
 		case "pids":
-			d.once(&seen, 3)
-			if !d.null() {
+			d.Once(&seen, 3)
+			if !d.Null() {
 				v.Pids = new(specs.LinuxPids)
 				decodeLinuxPids(d, v.Pids)
 			}
 		case "blockIO":
-			d.once(&seen, 4)
-			if !d.null() {
+			d.Once(&seen, 4)
+			if !d.Null() {
 				v.BlockIO = new(specs.LinuxBlockIO)
 				decodeLinuxBlockIO(d, v.BlockIO)
 			}
 		case "hugepageLimits":
-			d.once(&seen, 5)
-			decodeList(d, &v.HugepageLimits, decodeLinuxHugepageLimit)
+			d.Once(&seen, 5)
+			strictjson.List(d, &v.HugepageLimits, decodeLinuxHugepageLimit)
 		case "network":
-			d.once(&seen, 6)
-			if !d.null() {
+			d.Once(&seen, 6)
+			if !d.Null() {
 				v.Network = new(specs.LinuxNetwork)
 				decodeLinuxNetwork(d, v.Network)
 			}
 		case "rdma":
-			d.once(&seen, 7)
-			decodeMap(d, &v.Rdma, decodeLinuxRdma)
+			d.Once(&seen, 7)
+			strictjson.Map(d, &v.Rdma, decodeLinuxRdma)
 		case "unified":
-			d.once(&seen, 8)
-			decodeMap(d, &v.Unified, decodeString)
+			d.Once(&seen, 8)
+			strictjson.Map(d, &v.Unified, strictjson.String)
 		default:
-			d.unknown(k, "devices", "memory", "cpu", "pids", "blockIO", "hugepageLimits", "network", "rdma", "unified")
+			d.Unknown(k, "devices", "memory", "cpu", "pids", "blockIO", "hugepageLimits", "network", "rdma", "unified")
 		}
 	}
 }
 
-func decodeLinuxNamespace(d *decoder, v *specs.LinuxNamespace) {
+func decodeLinuxNamespace(d *strictjson.Decoder, v *specs.LinuxNamespace) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "type":
-			d.once(&seen, 0)
-			decodeString(d, &v.Type)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Type)
 		case "path":
-			d.once(&seen, 1)
-			decodeString(d, &v.Path)
+			d.Once(&seen, 1)
+			strictjson.String(d, &v.Path)
 		default:
-			d.unknown(k, "type", "path")
+			d.Unknown(k, "type", "path")
 		}
 	}
 }
 
-func decodeLinuxDevice(d *decoder, v *specs.LinuxDevice) {
+func decodeLinuxDevice(d *strictjson.Decoder, v *specs.LinuxDevice) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "path":
-			d.once(&seen, 0)
-			decodeString(d, &v.Path)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Path)
 		case "type":
-			d.once(&seen, 1)
-			decodeString(d, &v.Type)
+			d.Once(&seen, 1)
+			strictjson.String(d, &v.Type)
 		case "major":
-			d.once(&seen, 2)
-			decodeInt(d, &v.Major)
+			d.Once(&seen, 2)
+			strictjson.Int(d, &v.Major)
 		case "minor":
-			d.once(&seen, 3)
-			decodeInt(d, &v.Minor)
+			d.Once(&seen, 3)
+			strictjson.Int(d, &v.Minor)
 		case "fileMode":
-			d.once(&seen, 4)
-			if !d.null() {
+			d.Once(&seen, 4)
+			if !d.Null() {
 				v.FileMode = new(fs.FileMode)
-				decodeUint(d, v.FileMode)
+				strictjson.Uint(d, v.FileMode)
 			}
 		case "uid":
-			d.once(&seen, 5)
-			if !d.null() {
+			d.Once(&seen, 5)
+			if !d.Null() {
 				v.UID = new(uint32)
-				decodeUint(d, v.UID)
+				strictjson.Uint(d, v.UID)
 			}
 		case "gid":
-			d.once(&seen, 6)
-			if !d.null() {
+			d.Once(&seen, 6)
+			if !d.Null() {
 				v.GID = new(uint32)
-				decodeUint(d, v.GID)
+				strictjson.Uint(d, v.GID)
 			}
 		default:
-			d.unknown(k, "path", "type", "major", "minor", "fileMode", "uid", "gid")
+			d.Unknown(k, "path", "type", "major", "minor", "fileMode", "uid", "gid")
 		}
 	}
 }
 
-func decodeLinuxNetDevice(d *decoder, v *specs.LinuxNetDevice) {
+func decodeLinuxNetDevice(d *strictjson.Decoder, v *specs.LinuxNetDevice) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "name":
-			d.once(&seen, 0)
-			decodeString(d, &v.Name)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Name)
 		default:
-			d.unknown(k, "name")
+			d.Unknown(k, "name")
 		}
 	}
 }
 
-func decodeLinuxSeccomp(d *decoder, v *specs.LinuxSeccomp) {
+func decodeLinuxSeccomp(d *strictjson.Decoder, v *specs.LinuxSeccomp) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "defaultAction":
-			d.once(&seen, 0)
-			decodeString(d, &v.DefaultAction)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.DefaultAction)
 		case "defaultErrnoRet":
-			d.once(&seen, 1)
-			if !d.null() {
+			d.Once(&seen, 1)
+			if !d.Null() {
 				v.DefaultErrnoRet = new(uint)
-				decodeUint(d, v.DefaultErrnoRet)
+				strictjson.Uint(d, v.DefaultErrnoRet)
 			}
 		case "architectures":
-			d.once(&seen, 2)
-			decodeList(d, &v.Architectures, decodeString)
+			d.Once(&seen, 2)
+			strictjson.List(d, &v.Architectures, strictjson.String)
 		case "flags":
-			d.once(&seen, 3)
-			decodeList(d, &v.Flags, decodeString)
+			d.Once(&seen, 3)
+			strictjson.List(d, &v.Flags, strictjson.String)
 		case "listenerPath":
-			d.once(&seen, 4)
-			decodeString(d, &v.ListenerPath)
+			d.Once(&seen, 4)
+			strictjson.String(d, &v.ListenerPath)
 		case "listenerMetadata":
-			d.once(&seen, 5)
-			decodeString(d, &v.ListenerMetadata)
+			d.Once(&seen, 5)
+			strictjson.String(d, &v.ListenerMetadata)
 		case "syscalls":
-			d.once(&seen, 6)
-			decodeList(d, &v.Syscalls, decodeLinuxSyscall)
+			d.Once(&seen, 6)
+			strictjson.List(d, &v.Syscalls, decodeLinuxSyscall)
 		default:
-			d.unknown(k, "defaultAction", "defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata", "syscalls")
+			d.Unknown(k, "defaultAction", "defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata", "syscalls")
 		}
 	}
 }
 
-func decodeLinuxIntelRdt(d *decoder, v *specs.LinuxIntelRdt) {
+func decodeLinuxIntelRdt(d *strictjson.Decoder, v *specs.LinuxIntelRdt) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "closID":
-			d.once(&seen, 0)
-			decodeString(d, &v.ClosID)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.ClosID)
 		case "schemata":
-			d.once(&seen, 1)
-			decodeList(d, &v.Schemata, decodeString)
+			d.Once(&seen, 1)
+			strictjson.List(d, &v.Schemata, strictjson.String)
 		case "l3CacheSchema":
-			d.once(&seen, 2)
-			decodeString(d, &v.L3CacheSchema)
+			d.Once(&seen, 2)
+			strictjson.String(d, &v.L3CacheSchema)
 		case "memBwSchema":
-			d.once(&seen, 3)
-			decodeString(d, &v.MemBwSchema)
+			d.Once(&seen, 3)
+			strictjson.String(d, &v.MemBwSchema)
 		case "enableMonitoring":
-			d.once(&seen, 4)
-			decodeBool(d, &v.EnableMonitoring)
+			d.Once(&seen, 4)
+			strictjson.Bool(d, &v.EnableMonitoring)
 		default:
-			d.unknown(k, "closID", "schemata", "l3CacheSchema", "memBwSchema", "enableMonitoring")
+			d.Unknown(k, "closID", "schemata", "l3CacheSchema", "memBwSchema", "enableMonitoring")
 		}
 	}
 }
 
-func decodeLinuxMemoryPolicy(d *decoder, v *specs.LinuxMemoryPolicy) {
+func decodeLinuxMemoryPolicy(d *strictjson.Decoder, v *specs.LinuxMemoryPolicy) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "mode":
-			d.once(&seen, 0)
-			decodeString(d, &v.Mode)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Mode)
 		case "nodes":
-			d.once(&seen, 1)
-			decodeString(d, &v.Nodes)
+			d.Once(&seen, 1)
+			strictjson.String(d, &v.Nodes)
 		case "flags":
-			d.once(&seen, 2)
-			decodeList(d, &v.Flags, decodeString)
+			d.Once(&seen, 2)
+			strictjson.List(d, &v.Flags, strictjson.String)
 		default:
-			d.unknown(k, "mode", "nodes", "flags")
+			d.Unknown(k, "mode", "nodes", "flags")
 		}
 	}
 }
 
-func decodeLinuxPersonality(d *decoder, v *specs.LinuxPersonality) {
+func decodeLinuxPersonality(d *strictjson.Decoder, v *specs.LinuxPersonality) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "domain":
-			d.once(&seen, 0)
-			decodeString(d, &v.Domain)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Domain)
 		case "flags":
-			d.once(&seen, 1)
-			decodeList(d, &v.Flags, decodeString)
+			d.Once(&seen, 1)
+			strictjson.List(d, &v.Flags, strictjson.String)
 		default:
-			d.unknown(k, "domain", "flags")
+			d.Unknown(k, "domain", "flags")
 		}
 	}
 }
 
-func decodeLinuxTimeOffset(d *decoder, v *specs.LinuxTimeOffset) {
+func decodeLinuxTimeOffset(d *strictjson.Decoder, v *specs.LinuxTimeOffset) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "secs":
-			d.once(&seen, 0)
-			decodeInt(d, &v.Secs)
+			d.Once(&seen, 0)
+			strictjson.Int(d, &v.Secs)
 		case "nanosecs":
-			d.once(&seen, 1)
-			decodeUint(d, &v.Nanosecs)
+			d.Once(&seen, 1)
+			strictjson.Uint(d, &v.Nanosecs)
 		default:
-			d.unknown(k, "secs", "nanosecs")
+			d.Unknown(k, "secs", "nanosecs")
 		}
 	}
 }
 
-func decodeLinuxDeviceCgroup(d *decoder, v *specs.LinuxDeviceCgroup) {
+func decodeLinuxDeviceCgroup(d *strictjson.Decoder, v *specs.LinuxDeviceCgroup) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "allow":
-			d.once(&seen, 0)
-			decodeBool(d, &v.Allow)
+			d.Once(&seen, 0)
+			strictjson.Bool(d, &v.Allow)
 		case "type":
-			d.once(&seen, 1)
-			decodeString(d, &v.Type)
+			d.Once(&seen, 1)
+			strictjson.String(d, &v.Type)
 		case "major":
-			d.once(&seen, 2)
-			if !d.null() {
+			d.Once(&seen, 2)
+			if !d.Null() {
 				v.Major = new(int64)
-				decodeInt(d, v.Major)
+				strictjson.Int(d, v.Major)
 			}
 		case "minor":
-			d.once(&seen, 3)
-			if !d.null() {
+			d.Once(&seen, 3)
+			if !d.Null() {
 				v.Minor = new(int64)
-				decodeInt(d, v.Minor)
+				strictjson.Int(d, v.Minor)
 			}
 		case "access":
-			d.once(&seen, 4)
-			decodeString(d, &v.Access)
+			d.Once(&seen, 4)
+			strictjson.String(d, &v.Access)
 		default:
-			d.unknown(k, "allow", "type", "major", "minor", "access")
+			d.Unknown(k, "allow", "type", "major", "minor", "access")
 		}
 	}
 }
 
-func decodeLinuxMemory(d *decoder, v *specs.LinuxMemory) {
+func decodeLinuxMemory(d *strictjson.Decoder, v *specs.LinuxMemory) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "limit":
-			d.once(&seen, 0)
-			if !d.null() {
+			d.Once(&seen, 0)
+			if !d.Null() {
 				v.Limit = new(int64)
-				decodeInt(d, v.Limit)
+				strictjson.Int(d, v.Limit)
 			}
 		case "reservation":
-			d.once(&seen, 1)
-			if !d.null() {
+			d.Once(&seen, 1)
+			if !d.Null() {
 				v.Reservation = new(int64)
-				decodeInt(d, v.Reservation)
+				strictjson.Int(d, v.Reservation)
 			}
 		case "swap":
-			d.once(&seen, 2)
-			if !d.null() {
+			d.Once(&seen, 2)
+			if !d.Null() {
 				v.Swap = new(int64)
-				decodeInt(d, v.Swap)
+				strictjson.Int(d, v.Swap)
 			}
 		case "kernel":
-			d.once(&seen, 3)
-			if !d.null() {
+			d.Once(&seen, 3)
+			if !d.Null() {
 				v.Kernel = new(int64)
-				decodeInt(d, v.Kernel)
+				strictjson.Int(d, v.Kernel)
 			}
 		case "kernelTCP":
-			d.once(&seen, 4)
-			if !d.null() {
+			d.Once(&seen, 4)
+			if !d.Null() {
 				v.KernelTCP = new(int64)
-				decodeInt(d, v.KernelTCP)
+				strictjson.Int(d, v.KernelTCP)
 			}
 		case "swappiness":
-			d.once(&seen, 5)
-			if !d.null() {
+			d.Once(&seen, 5)
+			if !d.Null() {
 				v.Swappiness = new(uint64)
-				decodeUint(d, v.Swappiness)
+				strictjson.Uint(d, v.Swappiness)
 			}
 		case "disableOOMKiller":
-			d.once(&seen, 6)
-			if !d.null() {
+			d.Once(&seen, 6)
+			if !d.Null() {
 				v.DisableOOMKiller = new(bool)
-				decodeBool(d, v.DisableOOMKiller)
+				strictjson.Bool(d, v.DisableOOMKiller)
 			}
 		case "useHierarchy":
-			d.once(&seen, 7)
-			if !d.null() {
+			d.Once(&seen, 7)
+			if !d.Null() {
 				v.UseHierarchy = new(bool)
-				decodeBool(d, v.UseHierarchy)
+				strictjson.Bool(d, v.UseHierarchy)
 			}
 		case "checkBeforeUpdate":
-			d.once(&seen, 8)
-			if !d.null() {
+			d.Once(&seen, 8)
+			if !d.Null() {
 				v.CheckBeforeUpdate = new(bool)
-				decodeBool(d, v.CheckBeforeUpdate)
+				strictjson.Bool(d, v.CheckBeforeUpdate)
 			}
 		default:
-			d.unknown(k, "limit", "reservation", "swap", "kernel", "kernelTCP", "swappiness", "disableOOMKiller", "useHierarchy", "checkBeforeUpdate")
+			d.Unknown(k, "limit", "reservation", "swap", "kernel", "kernelTCP", "swappiness", "disableOOMKiller", "useHierarchy", "checkBeforeUpdate")
 		}
 	}
 }
 
-func decodeLinuxCPU(d *decoder, v *specs.LinuxCPU) {
+func decodeLinuxCPU(d *strictjson.Decoder, v *specs.LinuxCPU) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "shares":
-			d.once(&seen, 0)
-			if !d.null() {
+			d.Once(&seen, 0)
+			if !d.Null() {
 				v.Shares = new(uint64)
-				decodeUint(d, v.Shares)
+				strictjson.Uint(d, v.Shares)
 			}
 		case "quota":
-			d.once(&seen, 1)
-			if !d.null() {
+			d.Once(&seen, 1)
+			if !d.Null() {
 				v.Quota = new(int64)
-				decodeInt(d, v.Quota)
+				strictjson.Int(d, v.Quota)
 			}
 		case "burst":
-			d.once(&seen, 2)
-			if !d.null() {
+			d.Once(&seen, 2)
+			if !d.Null() {
 				v.Burst = new(uint64)
-				decodeUint(d, v.Burst)
+				strictjson.Uint(d, v.Burst)
 			}
 		case "period":
-			d.once(&seen, 3)
-			if !d.null() {
+			d.Once(&seen, 3)
+			if !d.Null() {
 				v.Period = new(uint64)
-				decodeUint(d, v.Period)
+				strictjson.Uint(d, v.Period)
 			}
 		case "realtimeRuntime":
-			d.once(&seen, 4)
-			if !d.null() {
+			d.Once(&seen, 4)
+			if !d.Null() {
 				v.RealtimeRuntime = new(int64)
-				decodeInt(d, v.RealtimeRuntime)
+				strictjson.Int(d, v.RealtimeRuntime)
 			}
 		case "realtimePeriod":
-			d.once(&seen, 5)
-			if !d.null() {
+			d.Once(&seen, 5)
+			if !d.Null() {
 				v.RealtimePeriod = new(uint64)
-				decodeUint(d, v.RealtimePeriod)
+				strictjson.Uint(d, v.RealtimePeriod)
 			}
 		case "cpus":
-			d.once(&seen, 6)
-			decodeString(d, &v.Cpus)
+			d.Once(&seen, 6)
+			strictjson.String(d, &v.Cpus)
 		case "mems":
-			d.once(&seen, 7)
-			decodeString(d, &v.Mems)
+			d.Once(&seen, 7)
+			strictjson.String(d, &v.Mems)
 		case "idle":
-			d.once(&seen, 8)
-			if !d.null() {
+			d.Once(&seen, 8)
+			if !d.Null() {
 				v.Idle = new(int64)
-				decodeInt(d, v.Idle)
+				strictjson.Int(d, v.Idle)
 			}
 		default:
-			d.unknown(k, "shares", "quota", "burst", "period", "realtimeRuntime", "realtimePeriod", "cpus", "mems", "idle")
+			d.Unknown(k, "shares", "quota", "burst", "period", "realtimeRuntime", "realtimePeriod", "cpus", "mems", "idle")
 		}
 	}
 }
 
-func decodeLinuxPids(d *decoder, v *specs.LinuxPids) {
+func decodeLinuxPids(d *strictjson.Decoder, v *specs.LinuxPids) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "limit":
-			d.once(&seen, 0)
-			if !d.null() {
+			d.Once(&seen, 0)
+			if !d.Null() {
 				v.Limit = new(int64)
-				decodeInt(d, v.Limit)
+				strictjson.Int(d, v.Limit)
 			}
 		default:
-			d.unknown(k, "limit")
+			d.Unknown(k, "limit")
 		}
 	}
 }
 
-func decodeLinuxBlockIO(d *decoder, v *specs.LinuxBlockIO) {
+func decodeLinuxBlockIO(d *strictjson.Decoder, v *specs.LinuxBlockIO) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "weight":
-			d.once(&seen, 0)
-			if !d.null() {
+			d.Once(&seen, 0)
+			if !d.Null() {
 				v.Weight = new(uint16)
-				decodeUint(d, v.Weight)
+				strictjson.Uint(d, v.Weight)
 			}
 		case "leafWeight":
-			d.once(&seen, 1)
-			if !d.null() {
+			d.Once(&seen, 1)
+			if !d.Null() {
 				v.LeafWeight = new(uint16)
-				decodeUint(d, v.LeafWeight)
+				strictjson.Uint(d, v.LeafWeight)
 			}
 		case "weightDevice":
-			d.once(&seen, 2)
-			decodeList(d, &v.WeightDevice, decodeLinuxWeightDevice)
+			d.Once(&seen, 2)
+			strictjson.List(d, &v.WeightDevice, decodeLinuxWeightDevice)
 		case "throttleReadBpsDevice":
-			d.once(&seen, 3)
-			decodeList(d, &v.ThrottleReadBpsDevice, decodeLinuxThrottleDevice)
+			d.Once(&seen, 3)
+			strictjson.List(d, &v.ThrottleReadBpsDevice, decodeLinuxThrottleDevice)
 		case "throttleWriteBpsDevice":
-			d.once(&seen, 4)
-			decodeList(d, &v.ThrottleWriteBpsDevice, decodeLinuxThrottleDevice)
+			d.Once(&seen, 4)
+			strictjson.List(d, &v.ThrottleWriteBpsDevice, decodeLinuxThrottleDevice)
 		case "throttleReadIOPSDevice":
-			d.once(&seen, 5)
-			decodeList(d, &v.ThrottleReadIOPSDevice, decodeLinuxThrottleDevice)
+			d.Once(&seen, 5)
+			strictjson.List(d, &v.ThrottleReadIOPSDevice, decodeLinuxThrottleDevice)
 		case "throttleWriteIOPSDevice":
-			d.once(&seen, 6)
-			decodeList(d, &v.ThrottleWriteIOPSDevice, decodeLinuxThrottleDevice)
+			d.Once(&seen, 6)
+			strictjson.List(d, &v.ThrottleWriteIOPSDevice, decodeLinuxThrottleDevice)
 		default:
-			d.unknown(k, "weight", "leafWeight", "weightDevice", "throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice")
+			d.Unknown(k, "weight", "leafWeight", "weightDevice", "throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice")
 		}
 	}
 }
 
-func decodeLinuxHugepageLimit(d *decoder, v *specs.LinuxHugepageLimit) {
+func decodeLinuxHugepageLimit(d *strictjson.Decoder, v *specs.LinuxHugepageLimit) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "pageSize":
-			d.once(&seen, 0)
-			decodeString(d, &v.Pagesize)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Pagesize)
 		case "limit":
-			d.once(&seen, 1)
-			decodeUint(d, &v.Limit)
+			d.Once(&seen, 1)
+			strictjson.Uint(d, &v.Limit)
 		default:
-			d.unknown(k, "pageSize", "limit")
+			d.Unknown(k, "pageSize", "limit")
 		}
 	}
 }
 
-func decodeLinuxNetwork(d *decoder, v *specs.LinuxNetwork) {
+func decodeLinuxNetwork(d *strictjson.Decoder, v *specs.LinuxNetwork) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "classID":
-			d.once(&seen, 0)
-			if !d.null() {
+			d.Once(&seen, 0)
+			if !d.Null() {
 				v.ClassID = new(uint32)
-				decodeUint(d, v.ClassID)
+				strictjson.Uint(d, v.ClassID)
 			}
 		case "priorities":
-			d.once(&seen, 1)
-			decodeList(d, &v.Priorities, decodeLinuxInterfacePriority)
+			d.Once(&seen, 1)
+			strictjson.List(d, &v.Priorities, decodeLinuxInterfacePriority)
 		default:
-			d.unknown(k, "classID", "priorities")
+			d.Unknown(k, "classID", "priorities")
 		}
 	}
 }
 
-func decodeLinuxRdma(d *decoder, v *specs.LinuxRdma) {
+func decodeLinuxRdma(d *strictjson.Decoder, v *specs.LinuxRdma) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "hcaHandles":
-			d.once(&seen, 0)
-			if !d.null() {
+			d.Once(&seen, 0)
+			if !d.Null() {
 				v.HcaHandles = new(uint32)
-				decodeUint(d, v.HcaHandles)
+				strictjson.Uint(d, v.HcaHandles)
 			}
 		case "hcaObjects":
-			d.once(&seen, 1)
-			if !d.null() {
+			d.Once(&seen, 1)
+			if !d.Null() {
 				v.HcaObjects = new(uint32)
-				decodeUint(d, v.HcaObjects)
+				strictjson.Uint(d, v.HcaObjects)
 			}
 		default:
-			d.unknown(k, "hcaHandles", "hcaObjects")
+			d.Unknown(k, "hcaHandles", "hcaObjects")
 		}
 	}
 }
 
-func decodeLinuxSyscall(d *decoder, v *specs.LinuxSyscall) {
+func decodeLinuxSyscall(d *strictjson.Decoder, v *specs.LinuxSyscall) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "names":
-			d.once(&seen, 0)
-			decodeList(d, &v.Names, decodeString)
+			d.Once(&seen, 0)
+			strictjson.List(d, &v.Names, strictjson.String)
 		case "action":
-			d.once(&seen, 1)
-			decodeString(d, &v.Action)
+			d.Once(&seen, 1)
+			strictjson.String(d, &v.Action)
 		case "errnoRet":
-			d.once(&seen, 2)
-			if !d.null() {
+			d.Once(&seen, 2)
+			if !d.Null() {
 				v.ErrnoRet = new(uint)
-				decodeUint(d, v.ErrnoRet)
+				strictjson.Uint(d, v.ErrnoRet)
 			}
 		case "args":
-			d.once(&seen, 3)
-			decodeList(d, &v.Args, decodeLinuxSeccompArg)
+			d.Once(&seen, 3)
+			strictjson.List(d, &v.Args, decodeLinuxSeccompArg)
 		default:
-			d.unknown(k, "names", "action", "errnoRet", "args")
+			d.Unknown(k, "names", "action", "errnoRet", "args")
 		}
 	}
 }
 
-func decodeLinuxWeightDevice(d *decoder, v *specs.LinuxWeightDevice) {
+func decodeLinuxWeightDevice(d *strictjson.Decoder, v *specs.LinuxWeightDevice) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "major":
-			d.once(&seen, 0)
-			decodeInt(d, &v.Major)
+			d.Once(&seen, 0)
+			strictjson.Int(d, &v.Major)
 		case "minor":
-			d.once(&seen, 1)
-			decodeInt(d, &v.Minor)
+			d.Once(&seen, 1)
+			strictjson.Int(d, &v.Minor)
 		case "weight":
-			d.once(&seen, 2)
-			if !d.null() {
+			d.Once(&seen, 2)
+			if !d.Null() {
 				v.Weight = new(uint16)
-				decodeUint(d, v.Weight)
+				strictjson.Uint(d, v.Weight)
 			}
 		case "leafWeight":
-			d.once(&seen, 3)
-			if !d.null() {
+			d.Once(&seen, 3)
+			if !d.Null() {
 				v.LeafWeight = new(uint16)
-				decodeUint(d, v.LeafWeight)
+				strictjson.Uint(d, v.LeafWeight)
 			}
 		default:
-			d.unknown(k, "major", "minor", "weight", "leafWeight")
+			d.Unknown(k, "major", "minor", "weight", "leafWeight")
 		}
 	}
 }
 
-func decodeLinuxThrottleDevice(d *decoder, v *specs.LinuxThrottleDevice) {
+func decodeLinuxThrottleDevice(d *strictjson.Decoder, v *specs.LinuxThrottleDevice) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "major":
-			d.once(&seen, 0)
-			decodeInt(d, &v.Major)
+			d.Once(&seen, 0)
+			strictjson.Int(d, &v.Major)
 		case "minor":
-			d.once(&seen, 1)
-			decodeInt(d, &v.Minor)
+			d.Once(&seen, 1)
+			strictjson.Int(d, &v.Minor)
 		case "rate":
-			d.once(&seen, 2)
-			decodeUint(d, &v.Rate)
+			d.Once(&seen, 2)
+			strictjson.Uint(d, &v.Rate)
 		default:
-			d.unknown(k, "major", "minor", "rate")
+			d.Unknown(k, "major", "minor", "rate")
 		}
 	}
 }
 
-func decodeLinuxInterfacePriority(d *decoder, v *specs.LinuxInterfacePriority) {
+func decodeLinuxInterfacePriority(d *strictjson.Decoder, v *specs.LinuxInterfacePriority) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "name":
-			d.once(&seen, 0)
-			decodeString(d, &v.Name)
+			d.Once(&seen, 0)
+			strictjson.String(d, &v.Name)
 		case "priority":
-			d.once(&seen, 1)
-			decodeUint(d, &v.Priority)
+			d.Once(&seen, 1)
+			strictjson.Uint(d, &v.Priority)
 		default:
-			d.unknown(k, "name", "priority")
+			d.Unknown(k, "name", "priority")
 		}
 	}
 }
 
-func decodeLinuxSeccompArg(d *decoder, v *specs.LinuxSeccompArg) {
+func decodeLinuxSeccompArg(d *strictjson.Decoder, v *specs.LinuxSeccompArg) {
 	var seen uint64
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		switch k {
 		case "index":
-			d.once(&seen, 0)
-			decodeUint(d, &v.Index)
+			d.Once(&seen, 0)
+			strictjson.Uint(d, &v.Index)
 		case "value":
-			d.once(&seen, 1)
-			decodeUint(d, &v.Value)
+			d.Once(&seen, 1)
+			strictjson.Uint(d, &v.Value)
 		case "valueTwo":
-			d.once(&seen, 2)
-			decodeUint(d, &v.ValueTwo)
+			d.Once(&seen, 2)
+			strictjson.Uint(d, &v.ValueTwo)
 		case "op":
-			d.once(&seen, 3)
-			decodeString(d, &v.Op)
+			d.Once(&seen, 3)
+			strictjson.String(d, &v.Op)
 		default:
-			d.unknown(k, "index", "value", "valueTwo", "op")
+			d.Unknown(k, "index", "value", "valueTwo", "op")
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/internal/strictjson"
 )
 
 // ConfigFile is the name of the configuration inside a bundle.
@@ -81,18 +82,19 @@ func DecodeResources(name string, data []byte) (*specs.LinuxResources, error) {
 }
 
 // decodeText reads one value that fills a whole text.
-func decodeText[T any](name string, data []byte, read func(*decoder, *T)) (*T, error) {
-	d := newDecoder(name, data)
-	if d.err == nil && d.peek() != '{' {
-		d.fail("want an object, have %s", d.kind())
-	}
+func decodeText[T any](name string, data []byte, read func(*strictjson.Decoder, *T)) (*T, error) {
 	v := new(T)
-	read(d, v)
-	d.end()
-	if d.err != nil {
-		return nil, d.err
+	if err := strictjson.Decode(name, data, v, read); err != nil {
+		return nil, err
 	}
 	return v, nil
+}
+
+// foreign refuses a section that is meant for another platform.
+func foreign(d *strictjson.Decoder) {
+	if !d.Null() {
+		d.Fail(errdefs.ErrUnsupported, otherOS)
+	}
 }
 
 // readConfig reads a file that must be small. It may be a pipe: exec gets its

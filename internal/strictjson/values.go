@@ -1,19 +1,19 @@
-package spec
+package strictjson
 
 import (
 	"strconv"
 	"strings"
 )
 
-// decodeString reads a string of any string type.
-func decodeString[T ~string](d *decoder, v *T) {
-	if !d.null() {
+// String reads a string of any string type.
+func String[T ~string](d *Decoder, v *T) {
+	if !d.Null() {
 		*v = T(d.str())
 	}
 }
 
-// decodeBool reads true or false.
-func decodeBool(d *decoder, v *bool) {
+// Bool reads true or false.
+func Bool(d *Decoder, v *bool) {
 	switch d.peek() {
 	case 'n':
 		d.literal("null")
@@ -26,9 +26,9 @@ func decodeBool(d *decoder, v *bool) {
 	}
 }
 
-// decodeInt reads a signed integer that fits its type.
-func decodeInt[T ~int | ~int16 | ~int32 | ~int64](d *decoder, v *T) {
-	if d.null() {
+// Int reads a signed integer that fits its type.
+func Int[T ~int | ~int16 | ~int32 | ~int64](d *Decoder, v *T) {
+	if d.Null() {
 		return
 	}
 	start := d.pos
@@ -40,9 +40,9 @@ func decodeInt[T ~int | ~int16 | ~int32 | ~int64](d *decoder, v *T) {
 	*v = T(n)
 }
 
-// decodeUint reads an unsigned integer that fits its type.
-func decodeUint[T ~uint | ~uint16 | ~uint32 | ~uint64](d *decoder, v *T) {
-	if d.null() {
+// Uint reads an unsigned integer that fits its type.
+func Uint[T ~uint | ~uint16 | ~uint32 | ~uint64](d *Decoder, v *T) {
+	if d.Null() {
 		return
 	}
 	start := d.pos
@@ -55,7 +55,7 @@ func decodeUint[T ~uint | ~uint16 | ~uint32 | ~uint64](d *decoder, v *T) {
 }
 
 // integer reads the text of a number without fraction and exponent.
-func (d *decoder) integer() string {
+func (d *Decoder) integer() string {
 	if c := d.peek(); c != '-' && (c < '0' || c > '9') {
 		d.fail("want a number, have %s", d.kind())
 		return "0"
@@ -72,7 +72,7 @@ func (d *decoder) integer() string {
 
 // outOfRange reports the number that begins at start, unless it was reported as
 // something worse already.
-func (d *decoder) outOfRange(start int) {
+func (d *Decoder) outOfRange(start int) {
 	if d.err != nil {
 		return
 	}
@@ -81,9 +81,9 @@ func (d *decoder) outOfRange(start int) {
 	d.fail("%s is out of range", s)
 }
 
-// decodeList reads an array. As with encoding/json, an empty one is not nil.
-func decodeList[T any](d *decoder, v *[]T, element func(*decoder, *T)) {
-	if d.null() {
+// List reads an array. As with encoding/json, an empty one is not nil.
+func List[T any](d *Decoder, v *[]T, element func(*Decoder, *T)) {
+	if d.Null() {
 		return
 	}
 	if d.peek() != '[' {
@@ -103,14 +103,14 @@ func decodeList[T any](d *decoder, v *[]T, element func(*decoder, *T)) {
 	*v = list
 }
 
-// decodeMap reads an object whose keys are data. A key that occurs twice is
+// Map reads an object whose keys are data. A key that occurs twice is
 // refused, as in every other object.
-func decodeMap[T any](d *decoder, v *map[string]T, element func(*decoder, *T)) {
-	if d.null() {
+func Map[T any](d *Decoder, v *map[string]T, element func(*Decoder, *T)) {
+	if d.Null() {
 		return
 	}
 	m := map[string]T{}
-	for k, ok := d.begin(); ok; k, ok = d.nextKey() {
+	for k, ok := d.Begin(); ok; k, ok = d.Next() {
 		if _, twice := m[k]; twice {
 			d.fail("set twice")
 		}

@@ -1,4 +1,4 @@
-package spec
+package strictjson
 
 import (
 	"strconv"
@@ -17,10 +17,10 @@ const (
 	maxShown = 12
 )
 
-// decoder reads one JSON text from front to back. The first mistake is kept in
+// Decoder reads one JSON text from front to back. The first mistake is kept in
 // err and moves the position to the end, so that every loop stops and nobody
 // but the caller has to look at it.
-type decoder struct {
+type Decoder struct {
 	name string // of the text, for messages
 	text string
 	pos  int
@@ -34,9 +34,22 @@ type step struct {
 	index int
 }
 
+// Decode reads one JSON object that fills a whole text, by the function that reads
+// its type. The name is that of the text in messages. What has been read before a
+// mistake stays in v.
+func Decode[T any](name string, data []byte, v *T, read func(*Decoder, *T)) error {
+	d := newDecoder(name, data)
+	if d.err == nil && d.peek() != '{' {
+		d.fail("want an object, have %s", d.kind())
+	}
+	read(d, v)
+	d.end()
+	return d.err
+}
+
 // newDecoder checks what holds for the text as a whole.
-func newDecoder(name string, data []byte) *decoder {
-	d := &decoder{name: name, text: string(data), path: make([]step, 0, 16)}
+func newDecoder(name string, data []byte) *Decoder {
+	d := &Decoder{name: name, text: string(data), path: make([]step, 0, 16)}
 	if !utf8.ValidString(d.text) {
 		d.pos = invalidUTF8(d.text)
 		d.fail("not valid UTF-8")
@@ -55,9 +68,11 @@ func invalidUTF8(s string) int {
 }
 
 // fail records the first mistake, with its place.
-func (d *decoder) fail(format string, a ...any) { d.failClass(errdefs.ErrInvalid, format, a...) }
+func (d *Decoder) fail(format string, a ...any) { d.Fail(errdefs.ErrInvalid, format, a...) }
 
-func (d *decoder) failClass(class error, format string, a ...any) {
+// Fail ends the reading with an error of a class. The text is put behind the place:
+// name:line:column: path. A mistake that was found before remains the one reported.
+func (d *Decoder) Fail(class error, format string, a ...any) {
 	if d.err != nil {
 		return
 	}
@@ -73,7 +88,7 @@ func (d *decoder) failClass(class error, format string, a ...any) {
 }
 
 // pathString is the path in the form linux.namespaces[2].type.
-func (d *decoder) pathString() string {
+func (d *Decoder) pathString() string {
 	var b strings.Builder
 	for i, p := range d.path {
 		switch {
@@ -91,7 +106,7 @@ func (d *decoder) pathString() string {
 }
 
 // peek skips white space and returns the next byte, 0 at the end.
-func (d *decoder) peek() byte {
+func (d *Decoder) peek() byte {
 	for d.pos < len(d.text) {
 		switch c := d.text[d.pos]; c {
 		case ' ', '\t', '\n', '\r':
@@ -104,14 +119,14 @@ func (d *decoder) peek() byte {
 }
 
 // end checks that nothing follows the value.
-func (d *decoder) end() {
+func (d *Decoder) end() {
 	if c := d.peek(); c != 0 || d.pos < len(d.text) {
 		d.fail("%q after the end of the configuration", d.text[d.pos])
 	}
 }
 
 // kind names what stands at the position, for "want …, have …".
-func (d *decoder) kind() string {
+func (d *Decoder) kind() string {
 	switch c := d.peek(); {
 	case c == 0 && d.pos >= len(d.text):
 		return "the end of the file"
@@ -130,11 +145,11 @@ func (d *decoder) kind() string {
 	}
 }
 
-// null consumes a null, which leaves whatever it is meant for at its zero value.
-func (d *decoder) null() bool { return d.peek() == 'n' && d.literal("null") }
+// Null consumes a null, which leaves whatever it is meant for at its zero value.
+func (d *Decoder) Null() bool { return d.peek() == 'n' && d.literal("null") }
 
 // literal consumes a word.
-func (d *decoder) literal(word string) bool {
+func (d *Decoder) literal(word string) bool {
 	if !strings.HasPrefix(d.text[d.pos:], word) {
 		d.fail("want a value, have %s", d.kind())
 		return false
@@ -143,10 +158,10 @@ func (d *decoder) literal(word string) bool {
 	return true
 }
 
-// begin opens an object, or nothing for null, and reads its first key. While it
-// reports true, the value of that key is next, and nextKey must follow.
-func (d *decoder) begin() (key string, ok bool) {
-	if d.null() {
+// Begin opens an object, or nothing for null, and reads its first key. While it
+// reports true, the value of that key is next, and Next must follow.
+func (d *Decoder) Begin() (key string, ok bool) {
+	if d.Null() {
 		return "", false
 	}
 	if d.peek() != '{' {
@@ -161,8 +176,8 @@ func (d *decoder) begin() (key string, ok bool) {
 	return d.key()
 }
 
-// nextKey moves on behind a value: to the next key, or out of the object.
-func (d *decoder) nextKey() (key string, ok bool) {
+// Next moves on behind a value: to the next key, or out of the object.
+func (d *Decoder) Next() (key string, ok bool) {
 	if d.err != nil {
 		return "", false
 	}
@@ -180,7 +195,7 @@ func (d *decoder) nextKey() (key string, ok bool) {
 }
 
 // key reads a key with its colon and enters it into the path.
-func (d *decoder) key() (string, bool) {
+func (d *Decoder) key() (string, bool) {
 	if d.peek() != '"' {
 		d.fail("want a key, have %s", d.kind())
 		return "", false
@@ -195,19 +210,18 @@ func (d *decoder) key() (string, bool) {
 	return k, true
 }
 
-// once refuses a key that occurs a second time in the same object: readers
+// Once refuses a key that occurs a second time in the same object: readers
 // disagree about which one counts.
-func (d *decoder) once(seen *uint64, field int) {
+func (d *Decoder) Once(seen *uint64, field int) {
 	if *seen&(1<<field) != 0 {
 		d.fail("set twice")
 	}
 	*seen |= 1 << field
 }
 
-// unknown skips the value of a key that specs.Spec does not have, as the OCI
-// specification demands. A key that differs from a known one only in case is a
-// mistake that would go unnoticed, and is refused.
-func (d *decoder) unknown(key string, known ...string) {
+// Unknown skips the value of a key that the type does not have. A key that differs from
+// a known one only in case is a mistake that would go unnoticed, and is refused.
+func (d *Decoder) Unknown(key string, known ...string) {
 	for _, k := range known {
 		if strings.EqualFold(k, key) {
 			d.fail("unknown field, write %q", k)
@@ -217,22 +231,15 @@ func (d *decoder) unknown(key string, known ...string) {
 	d.skip(0)
 }
 
-// foreign refuses a section that is meant for another platform.
-func (d *decoder) foreign() {
-	if !d.null() {
-		d.failClass(errdefs.ErrUnsupported, "not supported: box-runtime runs Linux containers")
-	}
-}
-
 // skip reads over any value.
-func (d *decoder) skip(depth int) {
+func (d *Decoder) skip(depth int) {
 	if depth > maxDepth {
 		d.fail("nested more than %d deep", maxDepth)
 		return
 	}
 	switch c := d.peek(); {
 	case c == '{':
-		for _, ok := d.begin(); ok; _, ok = d.nextKey() {
+		for _, ok := d.Begin(); ok; _, ok = d.Next() {
 			d.skip(depth + 1)
 		}
 	case c == '[':
@@ -254,7 +261,7 @@ func (d *decoder) skip(depth int) {
 
 // element moves to element i of an array: over the bracket for the first, over
 // a comma for the others. It reports false behind the last one.
-func (d *decoder) element(i int) bool {
+func (d *Decoder) element(i int) bool {
 	if d.err != nil {
 		return false
 	}
@@ -278,7 +285,7 @@ func (d *decoder) element(i int) bool {
 }
 
 // number reads a number and returns its text.
-func (d *decoder) number() string {
+func (d *Decoder) number() string {
 	d.peek()
 	start := d.pos
 	for d.pos < len(d.text) && strings.IndexByte("+-.0123456789eE", d.text[d.pos]) >= 0 {
@@ -330,7 +337,7 @@ func digits(s string) int {
 }
 
 // str reads a string. Most have no escapes and are a piece of the text.
-func (d *decoder) str() string {
+func (d *Decoder) str() string {
 	if d.peek() != '"' {
 		d.fail("want a string, have %s", d.kind())
 		return ""
@@ -355,7 +362,7 @@ func (d *decoder) str() string {
 }
 
 // escaped reads the rest of a string that has escapes; the first stands at i.
-func (d *decoder) escaped(start, i int) string {
+func (d *Decoder) escaped(start, i int) string {
 	b := []byte(d.text[start:i])
 	for d.pos = i; d.pos < len(d.text); {
 		c := d.text[d.pos]
@@ -377,7 +384,7 @@ func (d *decoder) escaped(start, i int) string {
 }
 
 // escape reads one escape sequence and appends what it stands for.
-func (d *decoder) escape(b []byte) []byte {
+func (d *Decoder) escape(b []byte) []byte {
 	const short, meaning = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
 	if d.pos+1 >= len(d.text) {
 		d.fail("string without an end")
@@ -407,7 +414,7 @@ func (d *decoder) escape(b []byte) []byte {
 }
 
 // hexRune reads \uXXXX.
-func (d *decoder) hexRune() (rune, bool) {
+func (d *Decoder) hexRune() (rune, bool) {
 	if len(d.text)-d.pos < 6 || d.text[d.pos:d.pos+2] != `\u` {
 		return 0, false
 	}
