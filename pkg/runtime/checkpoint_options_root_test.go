@@ -1,10 +1,15 @@
 package runtime
 
 import (
+	"errors"
+	"io"
+	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -91,5 +96,66 @@ func TestCheckpointWithOptions(t *testing.T) {
 	b.do("delete", "--force", b.id)
 	if stopped := testkit.Text(t, dir+"/stopped"); stopped != "over\nover\n" {
 		t.Errorf("the hook for the end has written %q", stopped)
+	}
+}
+
+// freePort is a TCP port of the loopback interface that nobody listens at just now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// A container moves while its memory stays behind: the checkpoint serves pages, and says
+// so on a descriptor; a copy goes on and fetches them when it needs them; when it has
+// all, the first one is deleted.
+func TestCheckpointWithLazyPages(t *testing.T) {
+	b := newBench(t, "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /tmp/n; sleep 0.1; done")
+	needsCriu(t)
+	b.save()
+	b.nulls("run", "--detach", b.id)
+	b.counts(0)
+	images, port, copied := b.bundle+"/images", freePort(t), b.id+"-copy"
+	ready, tell, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ready.Close()
+	serve := b.command("checkpoint", "--lazy-pages", "--page-server", "127.0.0.1:"+port, "--status-fd", "3",
+		"--manage-cgroups-mode", "ignore", "--image-path", images, b.id)
+	serve.ExtraFiles = []*os.File{tell}
+	if err := errors.Join(serve.Start(), tell.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := io.ReadAll(ready); err != nil || string(said) != "\x00" {
+		t.Fatalf("on --status-fd: %q, %v", said, err)
+	}
+	stopped := b.counter()
+	fetch := exec.Command("criu", "lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", port, "-D", images)
+	if err := fetch.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 600 { // criu does not say when it listens
+		if _, err := os.Stat(images + "/lazy-pages.socket"); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	b.nulls("restore", "--detach", "--lazy-pages", "--manage-cgroups-mode", "ignore", "--image-path", images, "--work-path", images, copied)
+	defer b.do("delete", "--force", copied)
+	b.counts(stopped)
+	if err := errors.Join(fetch.Wait(), serve.Wait()); err != nil {
+		t.Error(err)
+	}
+	if st := b.state(); st != nil {
+		t.Errorf("after the last page: %+v", st)
 	}
 }
