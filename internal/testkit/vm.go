@@ -47,7 +47,7 @@ func Build(t testing.TB, pkg string, test bool) string {
 // the machine fails. Binaries are to be built before, natively: see Build.
 func VM(t testing.TB, c vm.Config, argv ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	requireVM(t)
+	RequireVM(t)
 	var out, messages bytes.Buffer
 	c.Program, c.Stdout, c.Stderr = Build(t, "./test/vm", false), &out, &messages
 	status, err := vm.Run(t.Context(), c, argv)
@@ -57,8 +57,8 @@ func VM(t testing.TB, c vm.Config, argv ...string) (stdout, stderr string, statu
 	return out.String(), messages.String(), status
 }
 
-// requireVM skips t where there can be no machine, and with -short.
-func requireVM(t testing.TB) {
+// RequireVM skips t where there can be no machine, and with -short.
+func RequireVM(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("a VM takes seconds")
@@ -73,7 +73,7 @@ func requireVM(t testing.TB) {
 // "-test.run=…".
 func VMTests(t *testing.T, c vm.Config, pkg string, args ...string) {
 	t.Helper()
-	requireVM(t)
+	RequireVM(t)
 	binary := Build(t, pkg, true)
 	r, w := io.Pipe()
 	c.Program, c.Stdout, c.Stderr = Build(t, "./test/vm", false), w, w

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,6 +98,47 @@ func TestStatus(t *testing.T) {
 	if strings.TrimSpace(out) != "262144" || status != 137 {
 		t.Errorf("status %d, output %q, errors %q", status, out, messages)
 	}
+}
+
+// first calls a function at the first write.
+type first struct {
+	sync.Once
+	do func()
+}
+
+func (f *first) Write(p []byte) (int, error) {
+	f.Do(f.do)
+	return len(p), nil
+}
+
+// TestTimeIsOver: the error says what the machine was at, and Go programs what they
+// were at.
+func TestTimeIsOver(t *testing.T) {
+	testkit.RequireVM(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var messages strings.Builder
+	ready := &first{do: func() { cancel(vm.ErrTimeout) }}
+	status, err := vm.Run(ctx, vm.Config{Program: testkit.Build(t, "./test/vm", false), Stdout: ready, Stderr: &messages},
+		[]string{testkit.Build(t, "./test/vm", true), "-test.run=^TestHelperSleep$", "-test.v"})
+	if status != vm.TimedOut || !errors.Is(err, vm.ErrTimeout) {
+		t.Fatalf("status %d, %v", status, err)
+	}
+	for _, want := range []string{"CPU#1 RIP=", "sysrq: Show State\n", "task:vm state:S", "(virtiofsd)"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+	if !strings.Contains(messages.String(), "TestHelperSleep") {
+		t.Errorf("no goroutines in %s", &messages)
+	}
+}
+
+// TestHelperSleep hangs in the machine of TestTimeIsOver.
+func TestHelperSleep(t *testing.T) {
+	if os.Getenv(vm.InsideVariable) == "" {
+		t.Skip("runs only for other tests")
+	}
+	time.Sleep(time.Hour)
 }
 
 func TestOptions(t *testing.T) {

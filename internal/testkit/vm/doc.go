@@ -12,7 +12,8 @@
 // be written from inside but for the directories that [Config.Writable] names,
 // and [Run] leaves nothing behind, neither process nor file.
 //
-// The one flow: [Run] makes a socket pair, a sparse disk and an initial file
+// The one flow: [Run] makes channels, a sparse disk and an initial file
 // system out of this very program (see package guest), starts virtiofsd and QEMU,
-// and then speaks [Frame]s with the guest until the status of the command comes.
+// and then speaks [Frame]s with the guest until the status of the command comes. If
+// the time is over before, it asks the machine what it is at, and says so.
 package vm

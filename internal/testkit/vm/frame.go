@@ -20,6 +20,9 @@ type Kind byte
 const (
 	// Stdin goes to the guest: input of the command, empty at its end.
 	Stdin Kind = 'i'
+	// Quit goes to the guest: the command shall get SIGQUIT, which makes a Go program
+	// write its goroutines and end.
+	Quit Kind = 'q'
 	// Stdout and Stderr come from the guest: output of the command.
 	Stdout Kind = 'o'
 	Stderr Kind = 'e'

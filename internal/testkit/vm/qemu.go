@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -14,57 +13,46 @@ import (
 // qemu is the emulator's program.
 const qemu = "qemu-system-x86_64"
 
-// qemuArgs are the emulator's arguments for the machine whose files lie in dir. Descriptor 3
-// is the host's port. They are a pure function of the configuration.
-func qemuArgs(c Config, image, dir string) []string {
-	file := func(name string) string { return filepath.Join(dir, name) }
+// kernelArgs are the kernel's command line, before the caller's own. no_timer_check:
+// whether the timer's interrupt comes in time to be believed depends on how busy the
+// host is. The last two let the console ask what the guest is at: see interrogate.
+const kernelArgs = "console=ttyS0 quiet loglevel=4 panic=-1 tsc=unstable no_timer_check sysrq_always_enabled unknown_nmi_panic"
+
+// qemuArgs are the emulator's arguments for a machine made of [parts]. They are a pure
+// function of the configuration.
+func qemuArgs(c Config, image string) []string {
+	channel := func(name string, fd int) string { return fmt.Sprintf("socket,id=%s,fd=%d", name, fd) }
 	return []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		// pc boots faster than q35, Nehalem faster than any other model; rdrand
 		// gives the guest's kernel its randomness at once.
-		"-machine", "pc,memory-backend=mem", "-accel", "tcg,thread=multi", "-cpu", "Nehalem,+rdrand",
+		"-machine", "pc,memory-backend=mem", "-cpu", "Nehalem,+rdrand",
+		// One thread plays all processors in turn. With a thread for each, QEMU before
+		// 8.1 may translate code while another processor changes it and keep what it
+		// has read: the kernel patches its own code through breakpoints whenever a
+		// static key changes (the first CPU quota is one), and a processor that keeps
+		// the breakpoint runs into it for ever. Fixed there by "accel/tcg: Always lock
+		// pages before translation". One thread also uses less of the host.
+		"-accel", "tcg,thread=single",
 		"-smp", fmt.Sprint(c.CPUs), "-m", fmt.Sprintf("%dM", c.Memory),
 		// The server of files reads and writes the guest's memory itself.
 		"-object", fmt.Sprintf("memory-backend-memfd,id=mem,size=%dM,share=on", c.Memory),
-		"-kernel", image, "-initrd", file("initrd"),
-		"-append", strings.Join(append([]string{"console=ttyS0 quiet loglevel=4 panic=-1 tsc=unstable"}, c.KernelArgs...), " "),
-		"-serial", "file:" + file("console"),
-		"-chardev", "socket,id=files,path=" + file("files"), "-device", "vhost-user-fs-pci,chardev=files,tag=host",
-		"-drive", "if=virtio,format=raw,cache=unsafe,file=" + file("disk"),
-		"-device", "virtio-serial-pci", "-chardev", "socket,id=port,fd=3", "-device", "virtserialport,chardev=port,name=" + PortName,
+		"-kernel", image, "-initrd", fmt.Sprintf("/proc/self/fd/%d", initrdFD),
+		"-append", strings.Join(append([]string{kernelArgs}, c.KernelArgs...), " "),
+		"-chardev", channel("console", serialFD), "-serial", "chardev:console",
+		"-chardev", channel("control", monitorFD), "-mon", "chardev=control,mode=control",
+		"-chardev", channel("files", filesFD), "-device", "vhost-user-fs-pci,chardev=files,tag=host",
+		"-drive", fmt.Sprintf("if=virtio,format=raw,cache=unsafe,file=/proc/self/fd/%d", diskFD),
+		"-device", "virtio-serial-pci", "-chardev", channel("port", portFD), "-device", "virtserialport,chardev=port,name=" + PortName,
 	}
 }
 
-// emulator is QEMU's command, with its end of the port.
-func emulator(c Config, image, dir string, port *os.File) *exec.Cmd {
-	cmd := exec.Command(qemu, qemuArgs(c, image, dir)...)
-	cmd.ExtraFiles = []*os.File{port}
+// emulator is QEMU's command, with its parts.
+func emulator(c Config, image string, p parts) *exec.Cmd {
+	cmd := exec.Command(qemu, qemuArgs(c, image)...)
+	cmd.ExtraFiles = p.list()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	return cmd
-}
-
-// diskSize is what the guest sees; the file is sparse.
-const diskSize = 4 << 30
-
-// makeDisk makes an empty ext4 file system. Without a journal, because nobody
-// will ever recover it.
-func makeDisk(file string) error {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Truncate(diskSize); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	out, err := exec.Command("/sbin/mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1,root_owner=0:0", file).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("make file system %s: %w: %s", file, err, out)
-	}
-	return nil
 }
 
 // Missing names what this host lacks for a machine, and says how to get it; it is

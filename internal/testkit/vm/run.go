@@ -1,17 +1,15 @@
 package vm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
-
-	"golang.org/x/sys/unix"
+	"strings"
+	"time"
 )
 
 // Exit statuses of [Run] that are not the command's own. A command that was not
@@ -23,12 +21,13 @@ const (
 	Failed = 125
 )
 
-// errTimeout is the cause when the time is over.
-var errTimeout = errors.New("time is over")
+// ErrTimeout is the cause when the time is over. A context that was cancelled with it
+// ends a machine in the same way as [Config.Timeout] does.
+var ErrTimeout = errors.New("time is over")
 
 // Run runs argv in a new machine and returns its exit status. The error says why
-// a machine failed or was ended; the console's last lines are in it. A command that fails is
-// no error.
+// a machine failed or was ended; the console's last lines are in it, and after
+// [Config.Timeout] what the guest was at. A command that fails is no error.
 func Run(ctx context.Context, c Config, argv []string) (status int, err error) {
 	c = c.fill()
 	if err := c.check(argv); err != nil {
@@ -38,69 +37,61 @@ func Run(ctx context.Context, c Config, argv []string) (status int, err error) {
 	if err != nil {
 		return Failed, fmt.Errorf("run VM: %w", err)
 	}
-	defer func() { err = errors.Join(err, m.remove()) }()
+	defer m.close()
 	// The parent-death signal of a child is bound to the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, errTimeout)
-	defer cancel()
 	status, err = m.run(ctx)
 	m.showConsole()
 	switch {
 	case err == nil:
 		return status, nil
-	case context.Cause(ctx) == errTimeout:
-		return TimedOut, fmt.Errorf("run VM: %w after %v%s", errTimeout, c.Timeout, m.console())
+	case errors.Is(err, ErrTimeout):
+		return TimedOut, fmt.Errorf("run VM: %w", err)
 	default:
-		return Failed, fmt.Errorf("run VM: %w%s", err, m.console())
+		return Failed, fmt.Errorf("run VM: %w%s", err, m.lastWords())
 	}
 }
 
-// machine is one run: its directory and its two processes.
+// machine is one run: its two processes and the near ends of their channels.
 type machine struct {
 	config  Config
-	dir     string
-	port    *os.File   // the host's end
-	far     []*os.File // the processes' ends
+	port    *os.File // frames from and to the guest
+	serial  *os.File // the kernel's console
+	monitor *os.File // QEMU's control
+	console record   // what came from serial
+	noise   record   // what the processes said
+	far     []*os.File
 	server  *exec.Cmd
 	machine *exec.Cmd
 }
 
-// newMachine prepares everything that needs no process.
+// newMachine prepares everything that needs no process. Nothing of it has a name in the
+// file system, so nothing is left, however this process ends.
 func newMachine(ctx context.Context, c Config, argv []string) (_ *machine, err error) {
 	m := &machine{config: c}
+	m.console.news = make(chan struct{}, 1)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, m.remove())
+			m.close()
 		}
 	}()
 	k, err := findKernel(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if m.dir, err = os.MkdirTemp("", "box-vm-"); err != nil {
-		return nil, err
-	}
-	if err := m.writeFiles(k, argv); err != nil {
-		return nil, err
-	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
-	}
-	// The host's end goes to Go's poller, so that closing it ends a read.
-	if err := unix.SetNonblock(pair[0], true); err != nil {
-		return nil, err
-	}
-	far := os.NewFile(uintptr(pair[1]), "port")
-	m.port, m.far = os.NewFile(uintptr(pair[0]), "port"), append(m.far, far)
-	m.machine = emulator(c, k.image, m.dir, far)
-	listener, err := listen(filepath.Join(m.dir, "files"))
+	parts, err := m.makeParts(k, argv)
 	if err != nil {
 		return nil, err
 	}
-	m.far = append(m.far, listener)
-	m.server = share(m.program(), listener, filepath.Join(m.dir, "root"), c.Writable)
+	listener, client, err := listen()
+	if err != nil {
+		return nil, err
+	}
+	m.far = append(m.far, listener, client)
+	parts.files = client
+	m.machine = emulator(c, k.image, parts)
+	m.server = share(m.program(), listener, c.Writable)
 	return m, nil
 }
 
@@ -112,46 +103,58 @@ func (m *machine) program() string {
 	return "/proc/self/exe"
 }
 
-// writeFiles makes the disk, the initial file system and the directory for the
-// view of the host.
-func (m *machine) writeFiles(k *kernel, argv []string) error {
-	if err := os.Mkdir(filepath.Join(m.dir, "root"), 0o755); err != nil {
-		return err
+// makeParts makes the channels, the disk and the initial file system.
+func (m *machine) makeParts(k *kernel, argv []string) (p parts, err error) {
+	for _, channel := range []struct{ near, far **os.File }{{&m.port, &p.port}, {&m.serial, &p.serial}, {&m.monitor, &p.monitor}} {
+		if *channel.near, *channel.far, err = pair(); err != nil {
+			return p, err
+		}
+		m.far = append(m.far, *channel.far)
 	}
 	modules, err := k.bootOrder()
 	if err != nil {
-		return err
+		return p, err
 	}
 	c := m.config
 	job := Job{Mode: c.Mode, Args: argv, Env: c.Env, Dir: c.Dir, Writable: c.Writable, ModulesDir: k.modules}
-	files, err := initrd(m.program(), job, modules)
+	image, err := initrd(m.program(), job, modules)
 	if err != nil {
-		return err
+		return p, err
 	}
-	if err := os.WriteFile(filepath.Join(m.dir, "initrd"), files, 0o600); err != nil {
-		return err
+	if p.initrd, err = memory("initrd", image); err != nil {
+		return p, err
 	}
-	return makeDisk(filepath.Join(m.dir, "disk"))
+	m.far = append(m.far, p.initrd)
+	if p.disk, err = makeDisk(); err != nil {
+		return p, err
+	}
+	m.far = append(m.far, p.disk)
+	return p, nil
 }
 
 // run starts both processes and talks with the guest until it says a status.
 func (m *machine) run(ctx context.Context) (int, error) {
 	defer m.stop()
-	noise, err := os.OpenFile(filepath.Join(m.dir, "noise"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	defer noise.Close()
 	for _, cmd := range []*exec.Cmd{m.server, m.machine} {
-		cmd.Stdout, cmd.Stderr = noise, noise
+		cmd.Stdout, cmd.Stderr = &m.noise, &m.noise
 		if err := cmd.Start(); err != nil {
 			return 0, fmt.Errorf("start %s: %w", cmd.Path, err)
 		}
 	}
-	m.closeFar() // so that the port ends with QEMU
-	defer context.AfterFunc(ctx, func() { m.port.Close() })()
+	m.closeFar() // so that the channels end with QEMU
+	ctx, cancel := context.WithTimeoutCause(ctx, m.config.Timeout, ErrTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = m.port.SetReadDeadline(time.Unix(1, 0)) })()
+	go m.console.fill(m.serial)
 	go m.feed()
-	return m.listen()
+	status, err := m.listen()
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return status, err
+	}
+	if err := context.Cause(ctx); err != ErrTimeout {
+		return 0, err
+	}
+	return 0, fmt.Errorf("%w after %v%s", ErrTimeout, m.config.Timeout, m.interrogate())
 }
 
 // feed sends the input. Its errors need no word: the guest is gone, and whoever
@@ -202,16 +205,14 @@ func (m *machine) stop() {
 	}
 }
 
-// remove closes and removes what the machine was made of.
-func (m *machine) remove() error {
+// close closes what the machine was made of.
+func (m *machine) close() {
 	m.closeFar()
-	if m.port != nil {
-		m.port.Close()
+	for _, f := range []*os.File{m.port, m.serial, m.monitor} {
+		if f != nil {
+			f.Close()
+		}
 	}
-	if m.dir == "" {
-		return nil
-	}
-	return os.RemoveAll(m.dir)
 }
 
 // closeFar closes the ends that belong to the two processes.
@@ -225,24 +226,21 @@ func (m *machine) closeFar() {
 // showConsole writes the whole console to whom it may concern.
 func (m *machine) showConsole() {
 	if m.config.Console != nil {
-		text, _ := os.ReadFile(filepath.Join(m.dir, "console"))
-		_, _ = m.config.Console.Write(text)
+		_, _ = m.config.Console.Write([]byte(m.console.since(0)))
 	}
 }
 
 // consoleTail is how much of the console an error shows, in bytes.
 const consoleTail = 3000
 
-// console is the end of the console and what the processes said, for an error.
-func (m *machine) console() string {
-	text, _ := os.ReadFile(filepath.Join(m.dir, "console"))
-	noise, _ := os.ReadFile(filepath.Join(m.dir, "noise"))
-	text = bytes.TrimSpace(append(text, noise...))
+// lastWords is the end of the console and what the processes said, for an error.
+func (m *machine) lastWords() string {
+	text := strings.TrimSpace(m.console.since(0) + m.noise.since(0))
 	if len(text) > consoleTail {
 		text = text[len(text)-consoleTail:]
 	}
-	if len(text) == 0 {
+	if text == "" {
 		return ""
 	}
-	return "\n" + string(text)
+	return "\n" + text
 }

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,54 +20,58 @@ const virtiofsd = "/usr/lib/qemu/virtiofsd"
 
 // share is the command of the server for the guest's root, which answers on
 // listener. The process ends when QEMU goes, or this one.
-func share(program string, listener *os.File, root string, writable []string) *exec.Cmd {
-	cmd := exec.Command(program, append([]string{ShareCommand, root}, writable...)...)
+func share(program string, listener *os.File, writable []string) *exec.Cmd {
+	cmd := exec.Command(program, append([]string{ShareCommand}, writable...)...)
 	cmd.ExtraFiles = []*os.File{listener}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
 	return cmd
 }
 
-// listen makes a listening socket, before anybody can ask for it: QEMU, which
-// starts at the same time, then just waits for its answer.
-func listen(path string) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+// listen makes a listening socket without a name in the file system, which is what
+// virtiofsd wants, and a client that is connected to it already: QEMU, which starts at
+// the same time, then just waits for its answer.
+func listen() (listener, client *os.File, err error) {
+	var files [2]*os.File
+	for i, name := range []string{"listener", "client"} {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, nil, errors.Join(os.NewSyscallError("socket", err), files[0].Close())
+		}
+		files[i] = os.NewFile(uintptr(fd), name)
 	}
-	f := os.NewFile(uintptr(fd), path)
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("bind %s: %w", path, err)
+	if err := connect(int(files[0].Fd()), int(files[1].Fd())); err != nil {
+		return nil, nil, errors.Join(err, files[0].Close(), files[1].Close())
 	}
-	if err := unix.Listen(fd, 1); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("listen %s: %w", path, err)
-	}
-	return f, nil
+	return files[0], files[1], nil
 }
 
-// Share is the server: in a mount namespace of its own it makes args[0] a
-// read-only view of the host's /, with the directories args[1:] writable in it, and becomes
-// virtiofsd on descriptor 3. It returns only with an error.
-func Share(args []string) error {
-	if len(args) == 0 {
-		return fmt.Errorf("share: no directory")
+// connect makes the kernel choose an abstract name for the listener ("autobind",
+// unix(7)) and connects the client to it.
+func connect(listener, client int) error {
+	if err := unix.Bind(listener, &unix.SockaddrUnix{}); err != nil {
+		return os.NewSyscallError("bind", err)
 	}
-	root, writable := args[0], args[1:]
+	if err := unix.Listen(listener, 1); err != nil {
+		return os.NewSyscallError("listen", err)
+	}
+	name, err := unix.Getsockname(listener)
+	if err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
+	return os.NewSyscallError("connect", unix.Connect(client, name))
+}
+
+// Share is the server: in a mount namespace of its own it puts a read-only copy of
+// the host's / with the directories writable in it over the directory for temporary
+// files, and becomes virtiofsd on descriptor 3, which serves it. It returns only
+// with an error.
+func Share(writable []string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := bind("/", root, true); err != nil {
+	root := os.TempDir()
+	if err := mountView(root, writable); err != nil {
 		return err
-	}
-	// What the host's kernel shows is not the guest's business.
-	for _, dir := range []string{"proc", "sys", "dev"} {
-		_ = unix.Unmount(filepath.Join(root, dir), unix.MNT_DETACH)
-	}
-	for _, dir := range writable {
-		if err := bind(dir, filepath.Join(root, dir), false); err != nil {
-			return err
-		}
 	}
 	// cache=always: the host's files stay as they are while the machine runs, and
 	// asking again costs a round trip each time. no_readdirplus and the rlimit: the
@@ -80,21 +85,53 @@ func Share(args []string) error {
 	return fmt.Errorf("execute %s: %w", virtiofsd, err)
 }
 
-// bind mounts source and what is mounted below it on target, read-only if asked
-// for. The copy is taken before it is attached, so it does not contain itself.
-func bind(source, target string, readOnly bool) error {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
-	if err != nil {
-		return fmt.Errorf("open tree %s: %w", source, err)
+// mountView mounts the view on root. All copies are taken before anything is
+// mounted, so none contains another, and root may hide any of the directories.
+func mountView(root string, writable []string) error {
+	var fds []int
+	for i, dir := range append([]string{"/"}, writable...) {
+		fd, err := copyTree(dir, i == 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		fds = append(fds, fd)
 	}
-	defer unix.Close(fd)
-	if readOnly {
-		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, attr); err != nil {
-			return fmt.Errorf("make tree %s read-only: %w", source, err)
+	if err := attach(fds[0], root); err != nil {
+		return err
+	}
+	// What the host's kernel shows is not the guest's business.
+	for _, dir := range []string{"proc", "sys", "dev"} {
+		_ = unix.Unmount(filepath.Join(root, dir), unix.MNT_DETACH)
+	}
+	for i, dir := range writable {
+		if err := attach(fds[1+i], filepath.Join(root, dir)); err != nil {
+			return err
 		}
 	}
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	return nil
+}
+
+// copyTree takes a copy of what is mounted on dir and below it, read-only if asked for.
+func copyTree(dir string, readOnly bool) (int, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return -1, fmt.Errorf("open tree %s: %w", dir, err)
+	}
+	if !readOnly {
+		return fd, nil
+	}
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, attr); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("make tree %s read-only: %w", dir, err)
+	}
+	return fd, nil
+}
+
+// attach mounts a copy on target.
+func attach(tree int, target string) error {
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("move tree to %s: %w", target, err)
 	}
 	return nil

@@ -133,8 +133,8 @@ func TestCheck(t *testing.T) {
 
 func TestQemuArgs(t *testing.T) {
 	c := Config{CPUs: 3, Memory: 512, KernelArgs: []string{"apparmor=0"}}.fill()
-	line := strings.Join(qemuArgs(c, "/k", "/d"), " ")
-	for _, want := range []string{"-smp 3", "-m 512M", "size=512M,share=on", "apparmor=0", "-kernel /k -initrd /d/initrd", "tcg,thread=multi"} {
+	line := strings.Join(qemuArgs(c, "/k"), " ")
+	for _, want := range []string{"-smp 3", "-m 512M", "size=512M,share=on", "apparmor=0", "-kernel /k -initrd /proc/self/fd/8", "tcg,thread=single"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("%q is not in %s", want, line)
 		}

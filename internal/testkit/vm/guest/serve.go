@@ -78,7 +78,7 @@ func run(job *vm.Job, port *os.File, frames *vm.FrameWriter) (int, error) {
 		}
 		return status, frames.Write(vm.Stderr, []byte(err.Error()+"\n"))
 	}
-	go feed(port, s.ours[0])
+	go feed(port, s.ours[0], process)
 	done := make(chan error, 2)
 	go func() { done <- frames.Copy(vm.Stdout, s.ours[1]) }()
 	go func() { done <- frames.Copy(vm.Stderr, s.ours[2]) }()
@@ -117,17 +117,21 @@ func lookPath(name string, env []string) (string, error) {
 	return exec.LookPath(name)
 }
 
-// feed writes the input that comes from the host. A command that does not read it
-// is no trouble.
-func feed(port, stdin *os.File) {
-	defer stdin.Close()
+// feed does what the host says while the command runs: writes its input, and asks
+// it for its goroutines. A command that has closed its input is no trouble.
+func feed(port, stdin *os.File, process *os.Process) {
 	for {
 		f, err := vm.ReadFrame(port)
-		if err != nil || f.Kind != vm.Stdin || len(f.Data) == 0 {
+		switch {
+		case err != nil:
+			stdin.Close()
 			return
-		}
-		if _, err := stdin.Write(f.Data); err != nil {
-			return
+		case f.Kind == vm.Quit:
+			_ = process.Signal(syscall.SIGQUIT)
+		case len(f.Data) == 0:
+			stdin.Close()
+		default:
+			_, _ = stdin.Write(f.Data)
 		}
 	}
 }
