@@ -172,6 +172,10 @@ func (c *console) kept() bool { return c != nil && c.ours != nil }
 func follow(master *os.File) (stop func()) {
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, unix.SIGWINCH)
+	select { // it may have changed since the terminal was made
+	case resized <- unix.SIGWINCH:
+	default: // and has told so
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -372,9 +372,15 @@ func (c *creation) close() {
 	if c.proc != nil {
 		c.proc.Close()
 	}
-	if c.helper != nil {
-		c.helper.Close()
+	for _, f := range []*os.File{c.helper, c.permit} {
+		if f != nil {
+			f.Close()
+		}
 	}
+	if c.fds != nil { // a failed create may not have come to launch
+		c.fds.started()
+	}
+	c.spaces.Close()
 	if c.group != nil {
 		_ = c.group.Close() // a failed create has not come to Launch, and has its own error
 	}

@@ -405,6 +405,9 @@ func (j *joining) close() {
 			f.Close()
 		}
 	}
+	if j.fds != nil { // a failed exec may not have come to the fork
+		j.fds.started()
+	}
 	j.tty.close()
 	if j.proc != nil {
 		j.proc.Close()

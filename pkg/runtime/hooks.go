@@ -85,25 +85,41 @@ func hostRunner(bundle string) runner {
 		}
 		cmd.Env = append([]string{}, h.Env...) // not nil: nil would inherit ours
 		cmd.Dir = bundle
-		in, err := memoryFile("hook-stdin", stdin)
+		files, err := openHookFiles(stdin)
 		if err != nil {
 			return nil, err
 		}
-		defer in.Close()
-		out, err := memoryFile("hook-output", nil)
-		if err != nil {
-			return nil, err
-		}
-		defer out.Close()
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, out
+		defer files.close()
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = files.in, files.out, files.out
 		err = cmd.Run()
-		return tail(out, hookOutputLimit), err
+		return tail(files.out, hookOutputLimit), err
 	}
 }
 
-// memoryFile makes a file in memory, positioned at its start. Files instead of
-// pipes: a hook that leaves a daemon behind with its output open does not hold us
-// up, and one that writes gigabytes has no reader to fill.
+// hookFiles are the standard streams of a hook. Files instead of pipes: a hook that
+// leaves a daemon behind with its output open does not hold us up, and one that writes
+// gigabytes has no reader to fill.
+type hookFiles struct{ in, out *os.File }
+
+func openHookFiles(stdin []byte) (hookFiles, error) {
+	in, err := memoryFile("hook-stdin", stdin)
+	if err != nil {
+		return hookFiles{}, err
+	}
+	out, err := memoryFile("hook-output", nil)
+	if err != nil {
+		in.Close()
+		return hookFiles{}, err
+	}
+	return hookFiles{in, out}, nil
+}
+
+func (f hookFiles) close() {
+	f.in.Close()
+	f.out.Close()
+}
+
+// memoryFile makes a file in memory, positioned at its start.
 func memoryFile(name string, data []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
@@ -129,7 +145,7 @@ func tail(f *os.File, n int64) []byte {
 	return data[:got]
 }
 
-// This file runs hooks in a container's namespaces: each is a launch program of its
+// The hooks from here on run in a container's namespaces: each is a launch program of its
 // own that joins by pidfd.
 
 // containerRunner runs createContainer hooks: programs of the host, found by their
@@ -187,17 +203,13 @@ func (c *container) commandRunner(r *Runtime) runner {
 // runInside starts a hook that joins the process behind pidfd, and waits for it. p is nil
 // for programs of the host, a where no filter has a listener.
 func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook, stdin []byte, p *plan.Process, a *agent) ([]byte, error) {
-	in, err := memoryFile("hook-stdin", stdin)
+	files, err := openHookFiles(stdin)
 	if err != nil {
 		return nil, err
 	}
-	defer in.Close()
-	out, err := memoryFile("hook-output", nil)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
-	fds := &descriptors{files: []*os.File{in, out, out, nil}}
+	defer files.close()
+	fds := &descriptors{files: []*os.File{files.in, files.out, files.out, nil}}
+	defer fds.started()
 	fds.Free, fds.Report = plan.FirstPreserved, plan.FirstPreserved
 	target := fds.give(pidfd)
 	var permit *os.File
@@ -227,9 +239,11 @@ func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook
 		}
 	}
 	err = waitHook(ctx, proc, b)
-	return tail(out, hookOutputLimit), err
+	return tail(files.out, hookOutputLimit), err
 }
 
+// startInside starts the program in the container's cgroup and, if it is to join one, in
+// its pid namespace.
 func (c *container) startInside(b *plan.Assembly, fds *descriptors, pidfd *os.File) (*launch.Process, error) {
 	program, err := launch.NewProgram(b.Plan)
 	if err != nil {

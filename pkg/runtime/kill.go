@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
 	"box/internal/sys"
+	"box/pkg/cgroups"
 )
 
 // Kill sends a signal to a container's init process or, with all, to each of its
@@ -106,9 +108,46 @@ func (c *container) signalAll(sig unix.Signal) error {
 	if err != nil {
 		return err
 	}
+	for some := range slices.Chunk(pids, signalledAtOnce) {
+		if err := signalMembers(group, some, sig); err != nil {
+			return fmt.Errorf("signal the processes of container %s: %w", c.ID, err)
+		}
+	}
+	return nil
+}
+
+// signalledAtOnce is how many descriptors are opened at a time to send signals.
+const signalledAtOnce = 256
+
+// signalMembers signals processes that were listed in a group. They are opened first, and
+// then the group is asked again, for a number may have passed on to a stranger meanwhile.
+func signalMembers(group *cgroups.Cgroup, pids []int, sig unix.Signal) error {
+	opened := make(map[int]*os.File, len(pids))
+	defer func() {
+		for _, f := range opened {
+			f.Close()
+		}
+	}()
 	for _, pid := range pids {
-		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
-			return fmt.Errorf("signal process %d of container %s: %w", pid, c.ID, err)
+		f, err := sys.PidfdOpen(pid)
+		switch {
+		case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL): // it has ended, or is 0: in a pid namespace that we do not see
+		case err != nil:
+			return err
+		default:
+			opened[pid] = f
+		}
+	}
+	now, err := group.Procs()
+	if err != nil {
+		return err
+	}
+	for pid, f := range opened {
+		if !slices.Contains(now, pid) {
+			continue
+		}
+		if err := sys.PidfdSendSignal(f, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("process %d: %w", pid, err)
 		}
 	}
 	return nil

@@ -160,6 +160,7 @@ func (c *creation) launch() error {
 	})
 	c.fds.started()
 	c.spaces.Close()
+	c.spaces = nil
 	if err == nil && c.late {
 		_, err = c.permit.WriteString(plan.Word)
 	}
