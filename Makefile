@@ -22,7 +22,7 @@ BUILDFLAGS = -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFL
 PROGRAMS = box box-runtime box-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help build install uninstall demo test unit e2e lint runc-suite critest fuzz bench mirror images clean check-go check-root
+.PHONY: help build install uninstall demo test unit e2e lint criu runc-suite critest fuzz bench mirror images clean check-go check-root
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ e2e: check-root build ## run the end-to-end tests (BOX_RUNTIME=runc|crun to swap
 
 lint: check-go ## gofumpt, go vet, staticcheck, shellcheck
 	@GO='$(GO)' sh scripts/lint.sh
+
+criu: check-root ## run the tests of checkpoint and restore in the virtual machine, also the long ones
+	@BOX_TEST_LONG=1 GO='$(GO)' sh scripts/test.sh -run InVM ./pkg/criu
 
 runc-suite: check-root build ## run runc's own integration tests and compare (FILES="kill exec", FLAGS="-v -view v2")
 	@sh scripts/test-deps.sh runc-suite

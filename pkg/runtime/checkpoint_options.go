@@ -112,28 +112,27 @@ func criuConfig(annotations map[string]string) string {
 }
 
 // checkStatusFD checks --status-fd, in runc's words, before anything is done: it is
-// written to when the container stands still. A descriptor that is closed at an execve
-// is none of the caller's.
+// written to when the container stands still.
 func (o *CheckpointOptions) checkStatusFD() error {
-	fd := uintptr(o.StatusFD)
 	switch {
 	case o.StatusFD < 0:
 		return nil
 	case !o.LazyPages:
 		return errdefs.New(errdefs.ErrInvalid, "--status-fd: needs --lazy-pages, whose state it tells")
 	}
-	flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0)
-	if err == nil && flags&unix.FD_CLOEXEC != 0 {
-		err = unix.EBADF
-	}
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(uintptr(o.StatusFD), unix.F_GETFL, 0)
 	if err == nil {
-		flags, err = unix.FcntlInt(fd, unix.F_GETFL, 0)
+		err = unix.Fstat(o.StatusFD, &st)
+	}
+	if err == nil && st.Mode&unix.S_IFMT == 0 {
+		err = unix.EBADF // no file of the caller's, but of the Go runtime's to wait with
 	}
 	if err != nil {
-		return errdefs.New(errdefs.ErrInvalid, "invalid --status-fd argument %d: %w", fd, err)
+		return errdefs.New(errdefs.ErrInvalid, "invalid --status-fd argument %d: %w", o.StatusFD, err)
 	}
 	if flags&unix.O_ACCMODE == unix.O_RDONLY {
-		return errdefs.New(errdefs.ErrInvalid, "invalid --status-fd argument %d: not writable", fd)
+		return errdefs.New(errdefs.ErrInvalid, "invalid --status-fd argument %d: not writable", o.StatusFD)
 	}
 	return nil
 }

@@ -131,12 +131,15 @@ func TestCheckpointWithLazyPages(t *testing.T) {
 	defer ready.Close()
 	serve := b.command("checkpoint", "--lazy-pages", "--page-server", "127.0.0.1:"+port, "--status-fd", "3",
 		"--manage-cgroups-mode", "ignore", "--image-path", images, b.id)
-	serve.ExtraFiles = []*os.File{tell}
+	var messages strings.Builder
+	serve.ExtraFiles, serve.Stderr = []*os.File{tell}, &messages
 	if err := errors.Join(serve.Start(), tell.Close()); err != nil {
 		t.Fatal(err)
 	}
+	defer b.try("delete", "--force", b.id) // if it is not gone as it should be
 	if said, err := io.ReadAll(ready); err != nil || string(said) != "\x00" {
-		t.Fatalf("on --status-fd: %q, %v", said, err)
+		_ = serve.Wait()
+		t.Fatalf("on --status-fd: %q, %v; %s", said, err, messages.String())
 	}
 	stopped := b.counter()
 	fetch := exec.Command("criu", "lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", port, "-D", images)
