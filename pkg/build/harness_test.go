@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"box/internal/testkit"
 	"box/pkg/build/solve"
 	"box/pkg/image"
 	"box/pkg/image/store"
@@ -74,18 +75,20 @@ func runtimePath(t *testing.T) string {
 }
 
 var (
-	runtimeOnce sync.Once
-	runtimeDir  string
-	runtimeErr  error
+	runtimeOnce   sync.Once
+	runtimeDir    string
+	runtimeErr    error
+	removeRuntime = func() error { return nil } // what ownRuntime has built
 )
 
 func ownRuntime(t *testing.T) string {
 	t.Helper()
 	runtimeOnce.Do(func() {
-		runtimeDir, runtimeErr = os.MkdirTemp("", "box-build-test-")
-		if runtimeErr != nil {
+		var remove func() error
+		if runtimeDir, remove, runtimeErr = testkit.Scratch(); runtimeErr != nil {
 			return
 		}
+		removeRuntime = remove
 		cmd := exec.Command("go", "build", "-o", runtimeDir, "box/cmd/box-runtime")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -100,8 +103,8 @@ func ownRuntime(t *testing.T) string {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if runtimeDir != "" {
-		os.RemoveAll(runtimeDir)
+	if err := removeRuntime(); err != nil {
+		fmt.Fprintln(os.Stderr, "clear up:", err)
 	}
 	os.Exit(code)
 }

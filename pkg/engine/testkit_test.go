@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"box/internal/testkit"
 	"box/pkg/image"
 	"box/pkg/image/store"
 	"box/pkg/network"
@@ -32,10 +33,11 @@ type fixture struct {
 
 // programs builds box-monitor (and box-runtime) once for all tests.
 var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "engine-test-bin-")
+	dir, remove, err := testkit.Scratch()
 	if err != nil {
 		return "", err
 	}
+	removePrograms = remove
 	names := []string{"box-monitor"}
 	if os.Getenv("BOX_RUNTIME") == "" {
 		names = append(names, "box-runtime")
@@ -50,6 +52,9 @@ var programs = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
+// removePrograms removes what programs has built, if it has.
+var removePrograms = func() error { return nil }
+
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "drive" {
 		os.Exit(drive(os.Args[2:]))
@@ -60,8 +65,8 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
-	if dir, _ := programs(); dir != "" {
-		_ = os.RemoveAll(dir)
+	if err := removePrograms(); err != nil {
+		fmt.Fprintln(os.Stderr, "clear up:", err)
 	}
 	os.Exit(code)
 }

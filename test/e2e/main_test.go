@@ -9,6 +9,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"box/internal/testkit"
 	"box/test/baseimage"
 )
 
@@ -38,12 +40,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func runAll(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "box-e2e-")
+func runAll(m *testing.M) (code int, err error) {
+	dir, remove, err := testkit.Scratch()
 	if err != nil {
 		return 1, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, remove()) }()
 	if programs = os.Getenv("BOX_BIN"); programs == "" {
 		programs = filepath.Join(dir, "bin")
 		if err := buildPrograms(programs); err != nil {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"box/internal/testkit"
 )
 
 // The test program runs four times, each started by the one before:
@@ -38,17 +40,16 @@ const (
 	stageTests = "tests"
 )
 
-// islandPrefix begins the name of the directory and of the cgroups; the pid of
-// their owner follows.
+// islandPrefix begins the name of the cgroups; the pid of their owner follows.
 const islandPrefix = "box-engines-"
 
 // settle is the first stage: it returns the tests' exit code.
 func settle() (code int, err error) {
-	dir, err := os.MkdirTemp("", islandPrefix)
+	dir, remove, err := testkit.Scratch()
 	if err != nil {
 		return 1, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	if err := provideRuntime(filepath.Join(dir, "bin")); err != nil {
 		return 1, err
 	}
@@ -80,11 +81,11 @@ func settle() (code int, err error) {
 
 // stay runs the tests where they are, in a directory of their own.
 func stay(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", islandPrefix)
+	dir, remove, err := testkit.Scratch()
 	if err != nil {
 		return 1, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	if err := provideRuntime(filepath.Join(dir, "bin")); err != nil {
 		return 1, err
 	}

@@ -20,6 +20,7 @@ import (
 // programs are what the tests run: the runtime, and what runs in the containers.
 var programs struct {
 	dir     string
+	remove  func() error // dir; nil if nothing was built
 	runtime string
 	probe   string
 	probe32 string // the same for a 32-bit kernel interface; empty where Go cannot build it
@@ -29,15 +30,18 @@ var programs struct {
 func TestMain(m *testing.M) {
 	if os.Geteuid() == 0 {
 		programs.err = buildPrograms()
-		defer os.RemoveAll(programs.dir)
 	}
 	code := m.Run()
-	os.RemoveAll(programs.dir)
+	if programs.remove != nil {
+		if err := programs.remove(); err != nil {
+			fmt.Fprintln(os.Stderr, "clear up:", err)
+		}
+	}
 	os.Exit(code)
 }
 
 func buildPrograms() (err error) {
-	if programs.dir, err = os.MkdirTemp("", "box-security"); err != nil {
+	if programs.dir, programs.remove, err = testkit.Scratch(); err != nil {
 		return err
 	}
 	for _, p := range []struct {
