@@ -47,7 +47,8 @@ func inside(name string, d specs.LinuxNetDevice) string {
 // pidfd, whose number is pid, renames them and brings them up. They keep their permanent
 // addresses of global scope, which the move itself takes from them; link-local ones and
 // those from the network belong to the place where they were. Devices are moved in the
-// order of their names. On failure those that were moved stay where they are.
+// order of their names. On failure the one that could not leave is what it was, and those
+// that were moved stay where they are.
 func Move(pid int, pidfd *os.File, devices map[string]specs.LinuxNetDevice) error {
 	here, err := dial()
 	if err != nil {
@@ -93,82 +94,120 @@ type mover struct {
 }
 
 func (m *mover) move() error {
-	index, _, err := m.here.link(info(0, 0, 0), m.name)
+	dev, err := m.here.link(info(0, 0, 0), m.name)
 	if errors.Is(err, unix.ENODEV) {
 		return errdefs.New(errdefs.ErrNotFound, "link not found for interface %s on runtime namespace: %w", m.name, err)
 	}
 	if err != nil {
 		return err
 	}
-	addresses, err := m.here.addresses(index) // first of all: going down loses those of IPv6
+	number, err := m.place(dev.index)
 	if err != nil {
 		return err
 	}
-	if err := m.here.setUp(index, false); err != nil {
+	addresses, err := m.here.addresses(dev.index) // before it goes down, which loses those of IPv6
+	if err != nil {
+		return err
+	}
+	if err := m.here.setUp(dev.index, false); err != nil {
 		return fmt.Errorf("set it down: %w", err)
 	}
-	index, err = m.cross(index)
-	if err != nil {
+	if err := m.cross(dev.index, number); err != nil {
+		return errors.Join(err, m.here.giveBack(dev, addresses))
+	}
+	if err := m.find(number); err != nil {
 		return err
 	}
 	for _, a := range addresses {
-		if err := m.there.addAddress(index, a); err != nil {
+		if err := m.there.addAddress(number, a); err != nil {
 			return fmt.Errorf("give it its address back: %w", err)
 		}
 	}
-	if err := m.there.setUp(index, true); err != nil {
+	if err := m.there.setUp(number, true); err != nil {
 		return fmt.Errorf("bring it up: %w", err)
 	}
 	return nil
 }
 
-// cross moves and renames in one request, so that neither name is ever in the way in the
-// wrong namespace. It says what number the device shall have over there, by which it is
-// found again whatever the kernel makes of a template.
-//
-// That the name is free is looked at before: the kernel moves first and renames then, and
-// would leave the device over there with its old name.
-func (m *mover) cross(index int) (int, error) {
+// place looks, before anything is done to the device, whether there is room for it over
+// there, and returns the number that it shall have. The kernel moves first and renames
+// then: where the name is taken it would leave the device over there with its old one.
+func (m *mover) place(index int) (number int, err error) {
 	if !strings.Contains(m.newName, "%d") {
-		if _, _, err := m.there.link(info(0, 0, 0), m.newName); !errors.Is(err, unix.ENODEV) {
+		if _, err := m.there.link(info(0, 0, 0), m.newName); !errors.Is(err, unix.ENODEV) {
 			return 0, fmt.Errorf("as %s: %w", m.newName, cmp.Or(err, error(unix.EEXIST)))
 		}
 	}
-	number, err := m.there.freeIndex(index)
-	if err != nil {
-		return 0, err
-	}
+	return m.there.freeIndex(index)
+}
+
+// cross moves and renames in one request, so that neither name is ever in the way in the
+// wrong namespace. It says what number the device shall have over there.
+func (m *mover) cross(index, number int) error {
 	request := text(info(index, 0, 0), unix.IFLA_IFNAME, m.newName)
 	request = attribute(request, unix.IFLA_NET_NS_PID, binary.NativeEndian.AppendUint32(nil, uint32(m.pid)))
 	request = attribute(request, unix.IFLA_NEW_IFINDEX, binary.NativeEndian.AppendUint32(nil, uint32(number)))
 	if _, err := m.here.call(unix.RTM_NEWLINK, 0, request); err != nil {
-		return 0, fmt.Errorf("as %s: %w", m.newName, err)
+		return fmt.Errorf("as %s: %w", m.newName, err)
 	}
-	_, name, err := m.there.link(info(number, 0, 0), "")
-	if err == nil && name != m.newName && !strings.Contains(m.newName, "%d") {
+	return nil
+}
+
+// find looks whether the device is found by that number over there, whatever the kernel
+// has made of a template.
+func (m *mover) find(number int) error {
+	dev, err := m.there.link(info(number, 0, 0), "")
+	if err == nil && dev.name != m.newName && !strings.Contains(m.newName, "%d") {
 		err = unix.ENODEV // before Linux 5.13 the number is the kernel's own choice
 	}
 	if err != nil {
-		return 0, fmt.Errorf("find it again as %s: %w", m.newName, err)
+		return fmt.Errorf("find it again as %s: %w", m.newName, err)
 	}
-	return number, nil
+	return nil
+}
+
+// giveBack makes a device that could not leave what it was: the host needs it.
+func (c *conn) giveBack(dev device, addresses [][]byte) error {
+	if !dev.up {
+		return nil
+	}
+	if err := c.setUp(dev.index, true); err != nil {
+		return fmt.Errorf("bring it up again: %w", err)
+	}
+	for _, a := range addresses {
+		if err := c.addAddress(dev.index, a); err != nil && !errors.Is(err, unix.EEXIST) { // those of IPv4 have stayed
+			return fmt.Errorf("give it its address back: %w", err)
+		}
+	}
+	return nil
+}
+
+// device is what is known of a network device in its namespace.
+type device struct {
+	index int
+	name  string
+	up    bool
 }
 
 // link looks a device up by name or, if that is empty, by the number in the header.
-func (c *conn) link(header []byte, name string) (index int, found string, err error) {
+func (c *conn) link(header []byte, name string) (device, error) {
 	if name != "" {
 		header = text(header, unix.IFLA_IFNAME, name)
 	}
 	bodies, err := c.call(unix.RTM_GETLINK, 0, header)
 	if err != nil {
-		return 0, "", err
+		return device{}, err
 	}
 	if len(bodies) == 0 || len(bodies[0]) < infoSize {
-		return 0, "", unix.ENODEV
+		return device{}, unix.ENODEV
 	}
-	return int(binary.NativeEndian.Uint32(bodies[0][4:])), nameOf(bodies[0]), nil
+	b := bodies[0]
+	return device{
+		int(binary.NativeEndian.Uint32(b[4:])), nameOf(b), binary.NativeEndian.Uint32(b[8:])&unix.IFF_UP != 0,
+	}, nil
 }
 
+// nameOf is the name in the body of an answer about a device.
 func nameOf(body []byte) string {
 	return strings.TrimRight(string(attributes(body, infoSize)[unix.IFLA_IFNAME]), "\x00")
 }

@@ -1,12 +1,14 @@
 package netdev
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -51,6 +53,30 @@ func TestAttributes(t *testing.T) {
 	}
 	if err := status([]byte{1}); err == nil {
 		t.Error("half an error is no success")
+	}
+}
+
+// A list that has changed while it was written is no list: it may lack what was there all
+// the time.
+func TestAnswer(t *testing.T) {
+	message := func(kind, flags uint16, data ...byte) *syscall.NetlinkMessage {
+		return &syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: kind, Flags: flags}, Data: data}
+	}
+	var a answer
+	a.add(message(unix.RTM_NEWADDR, 0, 1))
+	a.add(message(unix.RTM_NEWADDR, unix.NLM_F_DUMP_INTR, 2))
+	if a.complete || !a.interrupted || len(a.bodies) != 2 {
+		t.Errorf("%+v", a)
+	}
+	a.add(message(unix.NLMSG_DONE, 0, 0, 0, 0, 0))
+	a.add(message(unix.RTM_NEWADDR, 0, 3)) // behind the end
+	if !a.complete || a.err != nil || len(a.bodies) != 2 {
+		t.Errorf("%+v", a)
+	}
+	var refused answer
+	refused.add(message(unix.NLMSG_ERROR, 0, binary.NativeEndian.AppendUint32(nil, uint32(1<<32-int64(unix.EPERM)))...))
+	if !refused.complete || refused.err != unix.EPERM {
+		t.Errorf("%+v", refused)
 	}
 }
 
@@ -172,13 +198,15 @@ func TestMove(t *testing.T) {
 // The number of a device may be taken over there; a template is for the kernel to fill.
 func TestMoveToWhereNamesAreTaken(t *testing.T) {
 	w := newWorld(t)
+	w.ip("address add 2001:db8::7/64 dev boxnd0 nodad")
+	w.ip("link set boxnd0 up")
 	index := strings.TrimSpace(strings.SplitN(w.ip("-o link show dev boxnd0"), ":", 2)[0])
 	w.ipThere("link add name eth0 index " + index + " type veth peer name other")
 	err := w.move("boxnd0", specs.LinuxNetDevice{Name: "eth0"})
 	if !errors.Is(err, unix.EEXIST) || !strings.HasPrefix(err.Error(), "move network device boxnd0: as eth0: ") {
 		t.Errorf("a name that is taken: %v", err)
 	}
-	w.ip("link show dev boxnd0") // it is where it was
+	w.isAsItWas("boxnd0", "2001:db8::7/64")
 	if err := w.move("boxnd0", specs.LinuxNetDevice{Name: "eth%d"}); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +221,36 @@ func TestMoveOfNoDevice(t *testing.T) {
 	if !errors.Is(err, errdefs.ErrNotFound) || !strings.Contains(err.Error(), "link not found for interface boxnd7 on runtime namespace") {
 		t.Errorf("have %v", err)
 	}
-	if err := w.move("lo", specs.LinuxNetDevice{}); err == nil {
+}
+
+// What the kernel refuses to move (it says so only when it is told to) goes on working
+// where it is: the loopback interface of the host, of all devices.
+func TestDeviceThatCannotLeave(t *testing.T) {
+	w := newWorld(t)
+	w.ip("address add 2001:db8::1/128 dev lo nodad")
+	w.ip("address add 192.0.2.1/32 dev lo")
+	err := w.move("lo", specs.LinuxNetDevice{Name: "other"})
+	if !errors.Is(err, unix.EINVAL) || !strings.HasPrefix(err.Error(), "move network device lo: as other: ") {
+		t.Errorf("the loopback interface was moved: %v", err)
+	}
+	w.isAsItWas("lo", "2001:db8::1/128", "192.0.2.1/32", "127.0.0.1/8")
+	// One that was down stays so.
+	w.ip("link set lo down")
+	if err := w.move("lo", specs.LinuxNetDevice{Name: "other"}); err == nil {
 		t.Error("the loopback interface was moved")
+	}
+	if out := w.ip("link show dev lo"); strings.Contains(out, ",UP") {
+		t.Errorf("it was down before:\n%s", out)
+	}
+}
+
+// isAsItWas checks that a device of this namespace is up and has its addresses.
+func (w *world) isAsItWas(name string, addresses ...string) {
+	w.t.Helper()
+	out := w.ip("address show dev " + name)
+	for _, want := range append(addresses, "UP") {
+		if !strings.Contains(out, want) {
+			w.t.Errorf("no %q in\n%s", want, out)
+		}
 	}
 }

@@ -1,7 +1,9 @@
 package netdev
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -34,9 +36,25 @@ const (
 	readSize    = 64 << 10 // more than the kernel ever puts into one piece
 )
 
+// errInterrupted says that devices or addresses have changed while they were listed: the
+// list may lack some that were there all the time.
+var errInterrupted = errors.New("the list has changed meanwhile")
+
+// attempts is how often a list is asked for that changes all the time.
+const attempts = 10
+
 // call sends one request and returns the bodies of what the kernel answers. Every
 // request asks for an acknowledgement, so that there is an end.
-func (c *conn) call(kind, flags uint16, body []byte) ([][]byte, error) {
+func (c *conn) call(kind, flags uint16, body []byte) (bodies [][]byte, err error) {
+	for range attempts {
+		if bodies, err = c.once(kind, flags, body); err != errInterrupted {
+			break
+		}
+	}
+	return bodies, err
+}
+
+func (c *conn) once(kind, flags uint16, body []byte) ([][]byte, error) {
 	c.seq++
 	request := make([]byte, 0, unix.SizeofNlMsghdr+len(body))
 	request = binary.NativeEndian.AppendUint32(request, uint32(unix.SizeofNlMsghdr+len(body)))
@@ -52,9 +70,10 @@ func (c *conn) call(kind, flags uint16, body []byte) ([][]byte, error) {
 }
 
 // answers reads until the acknowledgement, or the error in its place.
-func (c *conn) answers() (bodies [][]byte, err error) {
+func (c *conn) answers() ([][]byte, error) {
+	var a answer
 	buf := make([]byte, readSize)
-	for {
+	for !a.complete {
 		n, _, err := unix.Recvfrom(c.fd, buf, 0)
 		if err == unix.EINTR {
 			continue
@@ -66,15 +85,34 @@ func (c *conn) answers() (bodies [][]byte, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("parse answer of rtnetlink: %w", err)
 		}
-		for _, m := range messages {
-			if m.Header.Seq != c.seq {
-				continue
+		for i := range messages {
+			if messages[i].Header.Seq == c.seq { // else of a request before
+				a.add(&messages[i])
 			}
-			if m.Header.Type == unix.NLMSG_ERROR || m.Header.Type == unix.NLMSG_DONE {
-				return bodies, status(m.Data)
-			}
-			bodies = append(bodies, append([]byte(nil), m.Data...)) // buf is used again
 		}
+	}
+	if a.err == nil && a.interrupted {
+		a.err = errInterrupted
+	}
+	return a.bodies, a.err
+}
+
+// answer is what has come of an answer.
+type answer struct {
+	bodies      [][]byte
+	complete    bool
+	interrupted bool
+	err         error // how it has ended
+}
+
+func (a *answer) add(m *syscall.NetlinkMessage) {
+	a.interrupted = a.interrupted || m.Header.Flags&unix.NLM_F_DUMP_INTR != 0
+	switch {
+	case a.complete:
+	case m.Header.Type == unix.NLMSG_ERROR, m.Header.Type == unix.NLMSG_DONE:
+		a.complete, a.err = true, status(m.Data)
+	default:
+		a.bodies = append(a.bodies, bytes.Clone(m.Data)) // the buffer is used again
 	}
 }
 
