@@ -3,6 +3,7 @@ package plan
 import (
 	"box/pkg/label"
 	"box/pkg/rootfs"
+	"box/pkg/terminal"
 )
 
 // Facts are what planning needs to know of the host and of our own process. They are
@@ -58,18 +59,24 @@ const FirstPreserved = 3
 func (l *Layout) idle() int { return max(l.Report, l.Permit, l.Start) + 1 }
 
 // LayOut numbers the descriptors of a plan that will not be carried out, in the order in
-// which create opens them, and returns the next number.
-func (c *Container) LayOut() (next int) {
+// which create opens them; the program waits for start, and has a terminal if its command
+// is to have one.
+func (c *Container) LayOut() {
 	c.Layout = Layout{Free: FirstPreserved, Report: FirstPreserved, Permit: FirstPreserved + 1, Start: FirstPreserved + 2}
 	c.Wait = true
-	next = c.Layout.idle()
+	next := c.Layout.idle()
 	for range c.Set.Joins {
 		c.Layout.Joins = append(c.Layout.Joins, next)
 		next++
 	}
-	if len(c.Root.Errands()) > 0 {
-		c.Root.UseHelper(next)
+	if p := c.Spec.Process; p.Terminal {
+		c.Terminal = &terminal.Options{Socket: next}
+		if p.ConsoleSize != nil {
+			c.Terminal.Rows, c.Terminal.Cols = uint16(p.ConsoleSize.Height), uint16(p.ConsoleSize.Width)
+		}
 		next++
 	}
-	return next
+	if len(c.Root.Errands()) > 0 {
+		c.Root.UseHelper(next)
+	}
 }

@@ -16,7 +16,6 @@ import (
 	"box/pkg/namespaces"
 	"box/pkg/rootfs"
 	"box/pkg/spec/gen"
-	"box/pkg/terminal"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing")
@@ -72,9 +71,9 @@ func draftOf(t *testing.T, s *specs.Spec, f *Facts) *Container {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := c.LayOut()
-	if s.Process.Terminal {
-		c.Terminal = &terminal.Options{Socket: next, Rows: 24, Cols: 80}
+	c.LayOut()
+	if c.Terminal != nil {
+		c.Terminal.Rows, c.Terminal.Cols = 24, 80
 	}
 	return c
 }
