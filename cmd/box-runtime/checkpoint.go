@@ -33,7 +33,7 @@ func imageFlags(o *runtime.CheckpointOptions) []flag {
 func checkpointCommand(g *globals) *command {
 	o := &runtime.CheckpointOptions{StatusFD: -1}
 	return &command{
-		name: "checkpoint", usage: "ID", about: "write a running container to disk, with criu", min: 1, max: 1,
+		usage: "ID", about: "write a running container to disk, with criu", min: 1, max: 1,
 		flags: append(imageFlags(o),
 			text(&o.ParentPath, "DIR", "directory of earlier images, relative to --image-path", "parent-path"),
 			on(&o.LeaveRunning, "let the container go on", "leave-running"),
@@ -88,7 +88,7 @@ func restoreCommand(g *globals) *command {
 	o.Run.Bundle = "."
 	run := &o.Run
 	return &command{
-		name: "restore", usage: "ID", about: "read a container back from disk, with criu", min: 1, max: 1,
+		usage: "ID", about: "read a container back from disk, with criu", min: 1, max: 1,
 		flags: append(imageFlags(&o.CheckpointOptions),
 			text(&run.Bundle, "DIR", "the bundle (default: the working directory)", "bundle", "b"),
 			text(&run.ConsoleSocket, "SOCKET", "unix socket that receives the terminal's master end", "console-socket"),

@@ -23,14 +23,42 @@ type command struct {
 	run   func(ctx context.Context, args []string) error
 }
 
-// commands lists the verbs, in the order of a container's life.
-func commands(g *globals) []*command {
-	return []*command{
-		specCommand(), createCommand(g), startCommand(g), runCommand(g), execCommand(g),
-		stateCommand(g), listCommand(g), psCommand(g), killCommand(g), pauseCommand(g), resumeCommand(g),
-		updateCommand(g), eventsCommand(g), deleteCommand(g), planCommand(), featuresCommand(),
-		checkpointCommand(g), restoreCommand(g),
+// verbs lists what makes the commands, in the order of a container's life. Only the one
+// that is asked for is made.
+var verbs = []struct {
+	name string
+	make func(*globals) *command
+}{
+	{"spec", specCommand},
+	{"create", createCommand},
+	{"start", startCommand},
+	{"run", runCommand},
+	{"exec", execCommand},
+	{"state", stateCommand},
+	{"list", listCommand},
+	{"ps", psCommand},
+	{"kill", killCommand},
+	{"pause", pauseCommand},
+	{"resume", resumeCommand},
+	{"update", updateCommand},
+	{"events", eventsCommand},
+	{"delete", deleteCommand},
+	{"plan", planCommand},
+	{"features", featuresCommand},
+	{"checkpoint", checkpointCommand},
+	{"restore", restoreCommand},
+}
+
+// verb makes the command of that name.
+func verb(g *globals, name string) (*command, error) {
+	for _, v := range verbs {
+		if v.name == name {
+			c := v.make(g)
+			c.name = name
+			return c, nil
+		}
 	}
+	return nil, noTopic(name)
 }
 
 // dispatch parses the global flags, finds the verb and runs it.
@@ -50,12 +78,11 @@ func dispatch(ctx context.Context, g *globals, args []string) error {
 	if err := g.check(); err != nil {
 		return err
 	}
-	for _, c := range commands(g) {
-		if c.name == rest[0] {
-			return c.invoke(ctx, rest[1:])
-		}
+	c, err := verb(g, rest[0])
+	if err != nil {
+		return err
 	}
-	return noTopic(rest[0])
+	return c.invoke(ctx, rest[1:])
 }
 
 func (c *command) invoke(ctx context.Context, args []string) error {
@@ -97,19 +124,17 @@ func noTopic(name string) error {
 
 // help prints the overview, or one verb's page.
 func help(w io.Writer, g *globals, topic []string) error {
-	all := commands(g)
 	if len(topic) > 0 {
-		for _, c := range all {
-			if c.name == topic[0] {
-				return c.help(w)
-			}
+		c, err := verb(g, topic[0])
+		if err != nil {
+			return err
 		}
-		return noTopic(topic[0])
+		return c.help(w)
 	}
 	fmt.Fprintf(w, "NAME:\n   %s - Open Container Initiative runtime\n\n", program())
 	fmt.Fprintf(w, "USAGE:\n   %s [global flags] COMMAND [flags] [arguments]\n\nVERSION:\n   %s\n\nCOMMANDS:\n", program(), version)
-	for _, c := range all {
-		fmt.Fprintf(w, "   %-12s %s\n", c.name, c.about)
+	for _, v := range verbs {
+		fmt.Fprintf(w, "   %-12s %s\n", v.name, v.make(g).about)
 	}
 	fmt.Fprintf(w, "\nGLOBAL FLAGS:\n")
 	return printFlags(w, g.flags())

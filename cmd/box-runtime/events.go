@@ -13,7 +13,7 @@ const eventsInterval = 5 * time.Second
 func eventsCommand(g *globals) *command {
 	once, interval := false, eventsInterval
 	return &command{
-		name: "events", usage: "ID", about: "print a container's figures again and again, and when it runs out of memory, as JSON", min: 1, max: 1,
+		usage: "ID", about: "print a container's figures again and again, and when it runs out of memory, as JSON", min: 1, max: 1,
 		flags: []flag{
 			on(&once, "print the figures once", "stats"),
 			{names: []string{"interval"}, value: "DURATION", help: "time between figures (default: 5s)", set: func(v string) error {

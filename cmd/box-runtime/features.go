@@ -6,9 +6,9 @@ import (
 	"box/pkg/runtime"
 )
 
-func featuresCommand() *command {
+func featuresCommand(*globals) *command {
 	return &command{
-		name: "features", about: "print what this runtime can do, as JSON", max: 0,
+		about: "print what this runtime can do, as JSON", max: 0,
 		run: func(context.Context, []string) error { return printJSON(runtime.Features(version), "  ") },
 	}
 }

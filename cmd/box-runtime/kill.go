@@ -13,7 +13,7 @@ import (
 func killCommand(g *globals) *command {
 	var all bool
 	return &command{
-		name: "kill", usage: "ID [SIGNAL]", about: "send a signal (default: TERM) to a container", min: 1, max: 2,
+		usage: "ID [SIGNAL]", about: "send a signal (default: TERM) to a container", min: 1, max: 2,
 		flags: []flag{on(&all, "send it to every process of the container", "all", "a")},
 		run: func(ctx context.Context, args []string) error {
 			sig := unix.SIGTERM

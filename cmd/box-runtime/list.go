@@ -15,7 +15,7 @@ func listCommand(g *globals) *command {
 	var quiet bool
 	format := "table"
 	return &command{
-		name: "list", about: "list the containers under the root", max: 0,
+		about: "list the containers under the root", max: 0,
 		flags: []flag{
 			on(&quiet, "print ids only", "quiet", "q"),
 			text(&format, "FORMAT", `"table" (default) or "json"`, "format", "f"),

@@ -7,9 +7,9 @@ import (
 	"box/pkg/runtime"
 )
 
-func planCommand() *command {
+func planCommand(*globals) *command {
 	return &command{
-		name: "plan", usage: "BUNDLE", about: "print each step that create would take, and why", min: 0, max: 1,
+		usage: "BUNDLE", about: "print each step that create would take, and why", min: 0, max: 1,
 		flags: []flag{},
 		run: func(_ context.Context, args []string) error {
 			bundle := "."

@@ -15,7 +15,7 @@ import (
 func psCommand(g *globals) *command {
 	format := "table"
 	return &command{
-		name: "ps", usage: "ID [ps arguments]", about: "list a container's processes", min: 1, max: -1, order: inFront,
+		usage: "ID [ps arguments]", about: "list a container's processes", min: 1, max: -1, order: inFront,
 		flags: []flag{text(&format, "FORMAT", `"table" (default, by the host's ps) or "json"`, "format", "f")},
 		run: func(ctx context.Context, args []string) error {
 			pids, err := g.runtime().Pids(args[0])

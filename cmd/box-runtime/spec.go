@@ -15,10 +15,10 @@ import (
 	"box/pkg/spec/gen"
 )
 
-func specCommand() *command {
+func specCommand(*globals) *command {
 	bundle, rootless := ".", false
 	return &command{
-		name: "spec", about: "write a config.json to start from", max: 0,
+		about: "write a config.json to start from", max: 0,
 		flags: []flag{
 			text(&bundle, "DIR", "where to write it (default: the working directory)", "bundle", "b"),
 			on(&rootless, "for the user who asks, without privileges", "rootless"),

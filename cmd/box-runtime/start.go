@@ -4,7 +4,7 @@ import "context"
 
 func startCommand(g *globals) *command {
 	return &command{
-		name: "start", usage: "ID", about: "let a created container go", min: 1, max: 1,
+		usage: "ID", about: "let a created container go", min: 1, max: 1,
 		flags: []flag{},
 		run:   func(ctx context.Context, args []string) error { return g.runtime().Start(ctx, args[0]) },
 	}

@@ -8,7 +8,7 @@ import (
 
 func stateCommand(g *globals) *command {
 	return &command{
-		name: "state", usage: "ID", about: "print a container's state as JSON", min: 1, max: 1,
+		usage: "ID", about: "print a container's state as JSON", min: 1, max: 1,
 		run: func(_ context.Context, args []string) error {
 			st, err := g.runtime().State(args[0])
 			if err != nil {

@@ -16,7 +16,7 @@ func updateCommand(g *globals) *command {
 	}
 	file := ""
 	return &command{
-		name: "update", usage: "ID", about: "change the limits of a container", min: 1, max: 1,
+		usage: "ID", about: "change the limits of a container", min: 1, max: 1,
 		flags: append(limitFlags(r),
 			text(&file, "FILE", `limits as JSON, in the form of linux.resources; "-" is stdin; other flags are then left alone`, "resources", "r"),
 			unavailable("l3-cache-schema", "Intel RDT/CAT: l3 cache schema is not enabled"),

@@ -38,7 +38,7 @@ const (
 // Compile lays the plan out as a static ELF program for arch. It fails on plans that
 // refer to what is not there: an unplaced label, a slot that no step stores to.
 func Compile(p *Plan, arch Arch) ([]byte, error) {
-	c := compiler{plan: p, text: map[Text]uint64{}, data: map[*Data]uint64{}}
+	c := compiler{plan: p, text: make(map[Text]uint64, len(p.steps)/2), data: make(map[*Data]uint64, len(p.steps)/4)}
 	if err := c.check(arch); err != nil {
 		return nil, err
 	}
@@ -46,10 +46,12 @@ func Compile(p *Plan, arch Arch) ([]byte, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	return elfFile(arch, c.out), nil
+	putHeader(c.out, arch)
+	return c.out, nil
 }
 
-// compiler holds what is laid out so far: out becomes the data segment.
+// compiler holds what is laid out so far. The file's first dataOffset bytes are kept
+// free for what stands before the data.
 type compiler struct {
 	plan *Plan
 	arch Arch
@@ -85,16 +87,19 @@ func (c *compiler) check(arch Arch) error {
 // layout places header, slots and steps first, then the data as steps refer to it.
 func (c *compiler) layout() {
 	slots := int(firstSlot) + len(c.plan.slots)
-	first := headerSize + slotSize*slots
+	first := dataOffset + headerSize + slotSize*slots
 	end := first + stepSize*len(c.plan.steps)
-	c.out = make([]byte, end, 2*end+4096)
-	putWords(c.out, dataAddr+uint64(first), dataAddr+uint64(end))
-	putWords(c.out[headerSize+slotSize*int(Report):], uint64(c.plan.ReportFD))
+	c.out = make([]byte, end, end+end/2) // a container's texts are a third of its steps
+	putWords(c.out[dataOffset:], address(first), address(end))
+	putWords(c.out[dataOffset+headerSize+slotSize*int(Report):], uint64(c.plan.ReportFD))
 	written := c.written()
 	for i := range c.plan.steps {
 		c.step(i, first+stepSize*i, written)
 	}
 }
+
+// address is where offset off of the file's data comes to lie in memory.
+func address(off int) uint64 { return dataAddr - dataOffset + uint64(off) }
 
 // written says which slots some step stores to.
 func (c *compiler) written() []bool {
@@ -196,7 +201,7 @@ func (c *compiler) placeText(t Text) uint64 {
 		if strings.IndexByte(string(t), 0) >= 0 {
 			c.err = errors.Join(c.err, errdefs.New(errdefs.ErrInvalid, "compile plan: text %q holds a NUL byte", t))
 		}
-		addr = dataAddr + uint64(len(c.out))
+		addr = address(len(c.out))
 		c.out = append(append(c.out, t...), 0)
 		c.text[t] = addr
 	}
@@ -212,7 +217,7 @@ func (c *compiler) placeData(d *Data) uint64 {
 		c.out = append(c.out, 0)
 	}
 	off := len(c.out)
-	addr := dataAddr + uint64(off)
+	addr := address(off)
 	c.data[d] = addr
 	c.out = append(c.out, d.bytes...)
 	for _, p := range d.pointer {

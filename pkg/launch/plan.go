@@ -63,14 +63,14 @@ type Step struct {
 	Name string
 	// Why says why the step is there, or why it stands where it stands.
 	Why string
-	// Call is the system call, or one of the pseudo-calls Set, Load, Store, Expect.
-	Call Call
 	// Args are at most six; missing ones are zero.
 	Args []Arg
-	// Into takes the result, also that of a tolerated failure (then -errno).
-	Into Slot
 	// Allow lists tolerated errnos; the first match counts.
 	Allow []Allow
+	// Call is the system call, or one of the pseudo-calls Set, Load, Store, Expect.
+	Call Call
+	// Into takes the result, also that of a tolerated failure (then -errno).
+	Into Slot
 	// Then is where the program goes on after success.
 	Then Label
 }
@@ -97,8 +97,12 @@ func (p *Plan) Steps() []Step { return p.steps }
 // Len is the number of steps so far, which is the number of the next one.
 func (p *Plan) Len() int { return len(p.steps) }
 
-// usualSteps is room for an ordinary container's plan, so that it need not grow.
-const usualSteps = 320
+// What an ordinary container's plan comes to, a little more than less: the copies that
+// are left behind by what grows were a third of all memory that a start took.
+const (
+	usualSteps = 416
+	usualNames = 128 // slots, labels
+)
 
 // Add appends steps.
 func (p *Plan) Add(steps ...Step) {
@@ -110,12 +114,18 @@ func (p *Plan) Add(steps ...Step) {
 
 // Slot makes a new slot. The name is for printing.
 func (p *Plan) Slot(name string) Slot {
+	if p.slots == nil {
+		p.slots = make([]string, 0, usualNames)
+	}
 	p.slots = append(p.slots, name)
 	return firstSlot + Slot(len(p.slots)-1)
 }
 
 // Label makes a new label, to be placed once.
 func (p *Plan) Label() Label {
+	if p.labels == nil {
+		p.labels = make([]int, 0, usualNames)
+	}
 	p.labels = append(p.labels, -1)
 	return Label(len(p.labels))
 }
