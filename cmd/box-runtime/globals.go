@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"box/internal/errdefs"
+	"box/internal/strictjson"
 	"box/pkg/runtime"
 )
 
@@ -130,15 +129,10 @@ func (g *globals) line(level, message string) []byte {
 	if g.logFormat != "json" {
 		return fmt.Appendf(nil, "time=%q level=%s msg=%q\n", now, level, message)
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(struct {
-		Level string `json:"level"`
-		Msg   string `json:"msg"`
-		Time  string `json:"time"`
-	}{level, message, now})
-	return b.Bytes()
+	text := strictjson.AppendString([]byte(`{"level":`), level)
+	text = strictjson.AppendString(append(text, `,"msg":`...), message)
+	text = strictjson.AppendString(append(text, `,"time":`...), now)
+	return append(text, "}\n"...)
 }
 
 // printVersion writes the three lines that dockerd and podman read.

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
+
+	"box/pkg/runtime"
 )
 
 func stateCommand(g *globals) *command {
@@ -14,9 +17,24 @@ func stateCommand(g *globals) *command {
 			if err != nil {
 				return err
 			}
-			return printJSON(st, "  ")
+			return printState(st)
 		},
 	}
+}
+
+// printState indents what State.JSON writes without reflection: engines ask for states
+// often, and for nothing else.
+func printState(st *runtime.State) error {
+	line, err := st.JSON()
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := json.Indent(&b, append(line, '\n'), "", "  "); err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(b.Bytes())
+	return err
 }
 
 func printJSON(v any, indent string) error {

@@ -41,7 +41,7 @@ func Int[T ~int | ~int16 | ~int32 | ~int64](d *Decoder, v *T) {
 }
 
 // Uint reads an unsigned integer that fits its type.
-func Uint[T ~uint | ~uint16 | ~uint32 | ~uint64](d *Decoder, v *T) {
+func Uint[T ~uint | ~uint16 | ~uint32 | ~uint64 | ~uintptr](d *Decoder, v *T) {
 	if d.Null() {
 		return
 	}

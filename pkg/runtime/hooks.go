@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +44,7 @@ func runHooks(ctx context.Context, name string, hooks []specs.Hook, st *State, r
 		return nil
 	}
 	admit.Leave() // a hook may take its time, and may call us
-	stdin, err := json.Marshal(st)
+	stdin, err := st.JSON()
 	if err != nil {
 		return err
 	}

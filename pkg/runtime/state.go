@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -14,8 +13,7 @@ import (
 
 	"box/internal/atomicfile"
 	"box/internal/errdefs"
-	"box/pkg/cgroups"
-	"box/pkg/resctrl"
+	"box/internal/strictjson"
 )
 
 // Status is where a container stands, in the words of the OCI runtime spec
@@ -43,27 +41,6 @@ type State struct {
 	Created     time.Time         `json:"created"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	Owner       string            `json:"owner"`
-}
-
-// record is the reduced state on disk: all that the later commands need, small
-// enough that decoding it costs nothing (a specs.Spec costs half a millisecond).
-// The bundle's config.json is kept beside it, verbatim, for the commands that
-// need more (exec by flags, hooks).
-type record struct {
-	State
-	StartTime   uint64           `json:"startTime"`             // of the init process, in clock ticks since boot
-	BootID      string           `json:"bootID"`                // a pid means nothing after a reboot
-	Cgroup      cgroups.Location `json:"cgroup,omitzero"`       // zero as long as it is not ours
-	Command     string           `json:"command"`               // argv[0], for start's messages
-	Join        uintptr          `json:"join"`                  // CLONE_NEW* flags of the namespaces that exec joins
-	FilterFlags uint             `json:"filterFlags"`           // for seccomp(2), with the filter in filterFile
-	Extras      bool             `json:"extras,omitempty"`      // config.json has settings that exec takes over (hasExtras)
-	KeepKeyring bool             `json:"keepKeyring,omitempty"` // exec makes no session keyring either
-	Resctrl     resctrl.Group    `json:"resctrl,omitzero"`      // of caches and memory bandwidth
-	Chroot      bool             `json:"chroot,omitempty"`      // the container's root is that of its processes only (shared mount namespace)
-	Hooks       bool             `json:"hooks"`                 // config.json has hooks for start or delete
-	SharedPid   bool             `json:"sharedPid"`             // no pid namespace of its own: killing init leaves the others
-	Pipes       []string         `json:"pipes,omitempty"`       // standard streams that were pipes of the caller's, by number (callersPipes)
 }
 
 // Names of the files in a container's state directory.
@@ -126,8 +103,9 @@ func (r *Runtime) load(id string) (*container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(data, &c.record); err != nil {
-		return nil, errdefs.New(errdefs.ErrCorrupt, "decode %s/%s: %w", c.dir, recordFile, err)
+	if err := strictjson.Read(c.path(recordFile), data, &c.record, recordMembers); err != nil {
+		// Not wrapped: the class of the mistake is ErrInvalid, which is what a wrong id is.
+		return nil, errdefs.New(errdefs.ErrCorrupt, "decode %v", err)
 	}
 	return c, nil
 }
@@ -143,7 +121,7 @@ func (r *Runtime) withoutRecord(id string) error {
 
 // save replaces the record. The root lies on a tmpfs, so nothing is synced.
 func (c *container) save() error {
-	data, err := json.Marshal(&c.record)
+	data, err := strictjson.Append(make([]byte, 0, usualRecord), &c.record, recordMembers)
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,8 @@
 package runtime
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -70,41 +66,4 @@ func ExampleValidateID() {
 	// Output:
 	// <nil>
 	// invalid container ID format: "../web"
-}
-
-// FuzzRecord reads state files as a crash, or somebody else, may have left them:
-// they are refused or understood, and what is understood is written back the same.
-func FuzzRecord(f *testing.F) {
-	for _, s := range []string{
-		"", "{}", `{"id":"c","pid":-1,"status":"running","startTime":18446744073709551615}`,
-		`{"ociVersion":"1.3.0","id":"c","pid":7,"created":"2026-01-02T03:04:05Z","annotations":{"a":"b"},"cgroup":{}}`,
-	} {
-		f.Add([]byte(s))
-	}
-	dir := f.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "c"), 0o700); err != nil {
-		f.Fatal(err)
-	}
-	r := &Runtime{Root: dir}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := os.WriteFile(filepath.Join(dir, "c", recordFile), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		c, err := r.load("c")
-		if err != nil {
-			return
-		}
-		once, err := json.Marshal(c.record)
-		if err != nil {
-			return // a year that JSON's times do not know
-		}
-		var again record
-		if err := json.Unmarshal(once, &again); err != nil {
-			t.Fatalf("what was written cannot be read: %v\n%s", err, once)
-		}
-		if twice, err := json.Marshal(again); err != nil || !bytes.Equal(once, twice) {
-			t.Errorf("a record changes when it is read: %v\n%s\n%s", err, once, twice)
-		}
-		_, _ = r.State("c")
-	})
 }
