@@ -25,7 +25,7 @@ func createCommand(g *globals) *command {
 		usage: "ID", about: "make a container that waits for start", min: 1, max: 1,
 		flags: createFlags(o),
 		run: func(ctx context.Context, args []string) error {
-			return g.runtime().Create(ctx, args[0], *o)
+			return failed("create", g.runtime().Create(ctx, args[0], *o))
 		},
 	}
 }

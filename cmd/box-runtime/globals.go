@@ -92,7 +92,7 @@ func (g *globals) finish(err error) int {
 		fmt.Fprintln(os.Stderr, err) // as a shell has it; scripts compare the whole line
 		return code
 	}
-	fmt.Fprintf(os.Stderr, "box-runtime: %v\n", err)
+	fmt.Fprintf(os.Stderr, "%s: %v\n", speaker(err), err)
 	if hint := errdefs.Hint(err); hint != "" {
 		fmt.Fprintf(os.Stderr, "  %s\n", hint)
 	}

@@ -63,6 +63,32 @@ type statusError struct {
 
 func (e statusError) Unwrap() error { return e.error }
 
+// verbError is an error of a verb that is named in front of the words on stderr:
+// "runc run failed: …", with the name that we were called by. Its text has no such
+// beginning: callers that read the log know what they have called.
+type verbError struct {
+	error
+	verb string
+}
+
+func (e verbError) Unwrap() error { return e.error }
+
+// failed names the verb, if there is an error.
+func failed(verb string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return verbError{err, verb}
+}
+
+// speaker is what stands before an error on stderr.
+func speaker(err error) string {
+	if e, ok := errors.AsType[verbError](err); ok {
+		return program() + " " + e.verb + " failed"
+	}
+	return "box-runtime"
+}
+
 func exitCode(err error) int {
 	var status exitStatus
 	var withStatus statusError

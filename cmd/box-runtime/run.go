@@ -17,7 +17,7 @@ func runCommand(g *globals) *command {
 		),
 		run: func(ctx context.Context, args []string) error {
 			code, err := g.runtime().Run(ctx, args[0], *o)
-			return exited(code, err)
+			return exited(code, failed("run", err))
 		},
 	}
 }

@@ -5,8 +5,8 @@
 // box-runtime uses each type once in a life of four milliseconds. Here the caller brings
 // a function for each type, generated (pkg/spec) or written down (pkg/runtime).
 //
-// It is also stricter where leniency hides mistakes: a key that occurs twice, or is right
-// but for its case, and bytes that are not UTF-8 are errors here; in encoding/json they
+// It is also stricter where leniency hides mistakes: a key that occurs twice, be it in
+// another case, and bytes that are not UTF-8 are errors here; in encoding/json they
 // silently lose. Numbers fit their fields, and no string has a NUL.
 //
 // Invariants: a mistake is reported once, as errdefs.ErrInvalid, with the line and column

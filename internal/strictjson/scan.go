@@ -26,6 +26,8 @@ type Decoder struct {
 	pos  int
 	path []step // leads to the value that is being read
 	err  error
+
+	variant bool // the key that was read last is a known one in another case
 }
 
 // step is one part of a path: a key, or if that is empty an index.
@@ -217,18 +219,30 @@ func (d *Decoder) Once(seen *uint64, field int) {
 		d.fail("set twice")
 	}
 	*seen |= 1 << field
+	d.variant = false
 }
 
-// Unknown skips the value of a key that the type does not have. A key that differs from
-// a known one only in case is a mistake that would go unnoticed, and is refused.
-func (d *Decoder) Unknown(key string, known ...string) {
+// Section is Once for an object that has its own decoder. Written in another case it may
+// come again and adds to what is there, as with encoding/json; lists and maps in it do not.
+func (d *Decoder) Section(seen *uint64, field int) {
+	if d.variant {
+		*seen &^= 1 << field
+	}
+	d.Once(seen, field)
+}
+
+// Unknown is for a key that is none of the known ones. One that is but for its case is
+// meant, as with encoding/json, on which callers rely: its right spelling is returned, to be
+// looked at again. The value of any other is skipped, as the OCI specification demands.
+func (d *Decoder) Unknown(key string, known ...string) (right string, again bool) {
 	for _, k := range known {
 		if strings.EqualFold(k, key) {
-			d.fail("unknown field, write %q", k)
-			return
+			d.variant = true
+			return k, true
 		}
 	}
 	d.skip(0)
+	return "", false
 }
 
 // skip reads over any value.

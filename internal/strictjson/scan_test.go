@@ -24,6 +24,7 @@ type thing struct {
 func readThing(d *Decoder, v *thing) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "name":
 			d.Once(&seen, 0)
@@ -47,7 +48,9 @@ func readThing(d *Decoder, v *thing) {
 			d.Once(&seen, 6)
 			List(d, &v.Inner, readThing)
 		default:
-			d.Unknown(k, "name", "on", "small", "big", "list", "map", "inner")
+			if k, ok = d.Unknown(k, "name", "on", "small", "big", "list", "map", "inner"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -83,7 +86,7 @@ func TestMistakes(t *testing.T) {
 		`{"inner":[{},{"list":["a",]}]`:       `t:1:27: inner[1].list[1]: want a string, have ']'`,
 		`{"name":"a","name":"a"}`:             `t:1:20: name: set twice`,
 		`{"map":{"a":"","a":""}}`:             `t:1:20: map.a: set twice`,
-		`{"NAME":"a"}`:                        `t:1:9: NAME: unknown field, write "name"`,
+		`{"name":"a","NAME":"a"}`:             `t:1:20: NAME: set twice`,
 		`{"small":32768}`:                     `t:1:10: small: 32768 is out of range`,
 		`{"big":-1}`:                          `t:1:8: big: -1 is out of range`,
 		`{"big":1e3}`:                         `t:1:8: big: want an integer, have 1e3`,

@@ -83,6 +83,9 @@ func (d *Decoder) outOfRange(start int) {
 
 // List reads an array. As with encoding/json, an empty one is not nil.
 func List[T any](d *Decoder, v *[]T, element func(*Decoder, *T)) {
+	if *v != nil { // of a section that came before (Decoder.Section)
+		d.fail("set twice")
+	}
 	if d.Null() {
 		return
 	}
@@ -106,6 +109,9 @@ func List[T any](d *Decoder, v *[]T, element func(*Decoder, *T)) {
 // Map reads an object whose keys are data. A key that occurs twice is
 // refused, as in every other object.
 func Map[T any](d *Decoder, v *map[string]T, element func(*Decoder, *T)) {
+	if *v != nil {
+		d.fail("set twice")
+	}
 	if d.Null() {
 		return
 	}

@@ -1,6 +1,7 @@
 package cgroups
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/errdefs"
 	"box/pkg/cgroups/kernfs"
 )
 
@@ -140,6 +142,12 @@ func TestLaunchWithoutAGroup(t *testing.T) {
 	}
 	if err := none.Kill(); err != nil {
 		t.Error(err)
+	}
+	if figures, err := none.Stats(); err != nil || figures.Memory.Usage.Usage != 0 || figures.Hugetlb == nil {
+		t.Errorf("figures %+v, %v", figures, err)
+	}
+	if _, err := none.WatchOOM(t.Context()); !errors.Is(err, errdefs.ErrUnsupported) {
+		t.Errorf("watch: %v", err)
 	}
 	if none.Freeze(t.Context()) == nil {
 		t.Error("nothing was frozen without an error")

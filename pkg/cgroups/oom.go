@@ -17,8 +17,12 @@ import (
 	"box/pkg/cgroups/stats"
 )
 
-// Stats reads the figures of the group.
+// Stats reads the figures of the group. Where the container has no group of its own
+// nothing is counted: all figures are zero then, as with runc.
 func (c *Cgroup) Stats() (*stats.Stats, error) {
+	if c.none {
+		return stats.Collect("", func(string) string { return "" })
+	}
 	dir := ""
 	if c.root != "" {
 		dir = c.Dir()
@@ -51,8 +55,11 @@ func (c *Cgroup) OOMKills() (uint64, error) {
 // WatchOOM sends a value each time processes of the group were killed for want of
 // memory (several at once may be one value), and closes the channel when the group
 // has no process any more or the context ends. Without the memory controller there
-// is nothing to send.
+// is nothing to send; without a group there is nothing to watch: ErrUnsupported.
 func (c *Cgroup) WatchOOM(ctx context.Context) (<-chan struct{}, error) {
+	if c.none {
+		return nil, errdefs.New(errdefs.ErrUnsupported, "watch cgroup: the container has none of its own")
+	}
 	w := &oomWatch{group: c, events: -1, memory: -1}
 	if err := w.open(); err != nil {
 		w.close()

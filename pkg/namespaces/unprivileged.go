@@ -75,15 +75,15 @@ func (s *Set) order() {
 	slices.SortFunc(s.Joins, func(a, b Join) int { return at(a) - at(b) })
 }
 
-// AddVisible adds the step that lets a caller without privileges find the program in
-// /proc again, and join its namespaces, if the set is one where he cannot otherwise: the
-// program was executed outside the user namespace, where he has no rights over it. It is
-// for a program that has given up all that is not the command's already: from here on
+// Hides reports whether the caller cannot find the program in /proc, nor join its
+// namespaces: it was executed outside the user namespace, where he has no rights over it.
+func (s *Set) Hides() bool { return s.unprivileged && s.joinsUser() }
+
+// AddVisible adds the step that lets a caller without privileges find the program again. It
+// is for a program that has given up all that is not the command's already: from here on
 // the container may trace it, as it may any that was executed inside.
-func (s *Set) AddVisible(p *launch.Plan) {
-	if s.unprivileged && s.joinsUser() {
-		addDumpable(p, "whoever has no privileges could not join the namespaces of this process")
-	}
+func AddVisible(p *launch.Plan) {
+	addDumpable(p, "whoever has no privileges could not join the namespaces of this process, nor take its descriptors")
 }
 
 // addVisibleAlone does the same for a program that nobody but its maker can see: the user

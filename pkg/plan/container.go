@@ -121,9 +121,7 @@ func (c *Container) Assemble() (*Assembly, error) {
 	if !c.meet {
 		b.await(c.Layout.Permit)
 	}
-	if c.Wait {
-		c.Process.set = c.Set
-	}
+	c.Process.Visible = c.Set.Hides() && (c.Wait || Listens(c.Process.Flags))
 	if err := b.becomeUser(c.Process, &c.Layout); err != nil {
 		return nil, err
 	}

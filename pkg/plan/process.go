@@ -33,14 +33,16 @@ type Process struct {
 	// DeathSignal is what the command gets when the process that has started it dies
 	// (PR_SET_PDEATHSIG); 0 is nothing.
 	DeathSignal unix.Signal
+	// Visible is for a caller without privileges who has to find the program before its
+	// execve: to take the listener of its filter, or while it waits for start.
+	Visible bool
 	// Affinity is for whoever starts a process that joins.
 	Affinity sched.Affinity
 
 	spec    *specs.Process
 	layout  *Layout
-	first   bool            // it is the container's own process, which makes the keyring
-	set     *namespaces.Set // of a process that waits in them for start; else nil
-	userns  bool            // ids are those of a user namespace
+	first   bool // it is the container's own process, which makes the keyring
+	userns  bool // ids are those of a user namespace
 	caps    capabilities
 	lastCap int    // highest capability number of this kernel
 	held    uint64 // capabilities that the program begins with
@@ -136,8 +138,8 @@ func (b *Assembly) becomeUser(p *Process, l *Layout) error {
 	if p.DeathSignal != 0 {
 		b.dieWithParent(p.DeathSignal)
 	}
-	if p.set != nil {
-		p.set.AddVisible(b.Plan)
+	if p.Visible {
+		namespaces.AddVisible(b.Plan)
 	}
 	b.umask(p)
 	if p.spec.NoNewPrivileges {

@@ -36,7 +36,7 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 	} {
 		b.spec.Process.Args = []string{command}
 		if strings.HasPrefix(want, "exec:") {
-			b.refusedByCreate(command, "box-runtime: "+want)
+			b.refusedByCreate(command, want)
 		} else {
 			b.endsAtOnce(command, want)
 		}
@@ -46,10 +46,10 @@ func TestCommandThatCannotBeExecuted(t *testing.T) {
 // refusedByCreate: the command cannot be executed, and create can tell.
 func (b *bench) refusedByCreate(command, want string) {
 	b.t.Helper()
-	if r := b.run(); r.code != 1 || strings.TrimSpace(r.err) != want {
+	if r := b.run(); r.code != 1 || strings.TrimSpace(r.err) != "box-runtime run failed: "+want {
 		b.t.Errorf("run %s: %+v, want %q", command, r, want)
 	}
-	if r := b.try("create", b.id); r.code != 1 || strings.TrimSpace(r.err) != want {
+	if r := b.try("create", b.id); r.code != 1 || strings.TrimSpace(r.err) != "box-runtime create failed: "+want {
 		b.t.Errorf("create %s: %+v, want %q", command, r, want)
 	}
 }

@@ -259,6 +259,7 @@ func (j *joining) draft() (*plan.Exec, error) {
 		return nil, err
 	}
 	p.Flags = j.FilterFlags
+	p.Visible = j.hides(p.Flags)
 	if j.KeepKeyring {
 		p.Keyring = ""
 	}

@@ -178,6 +178,7 @@ func (c *container) commandRunner(r *Runtime) runner {
 			return nil, err
 		}
 		p.Flags = c.FilterFlags
+		p.Visible = c.hides(p.Flags)
 		if c.KeepKeyring {
 			p.Keyring = ""
 		}
@@ -197,6 +198,12 @@ func (c *container) commandRunner(r *Runtime) runner {
 		}
 		return c.runInside(ctx, pidfd, &own, stdin, p, a)
 	}
+}
+
+// hides reports whether a program that joins the container would hide its filter's listener
+// from us: without privileges, we may take descriptors only from what is visible to us.
+func (c *container) hides(flags uint) bool {
+	return plan.Listens(flags) && c.Join&unix.CLONE_NEWUSER != 0 && os.Geteuid() != 0
 }
 
 // runInside starts a hook that joins the process behind pidfd, and waits for it. p is nil

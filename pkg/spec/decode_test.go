@@ -72,6 +72,8 @@ func TestDecodesAsEncodingJSON(t *testing.T) {
 		"no items": `{"mounts":[],"annotations":{},"process":{"args":[ ],"user":{},"cwd":""}}`,
 		"unknown":  `{"new":{"a":[1,2.5e-3,{"b":[]}],"c":"\u00e9\ud834\udd1e"},"hostname":"h","more":[true,false,null,-0]}`,
 		"spaces":   " \r\n\t{ \"hostname\" : \"h\" , \"root\" : { \"path\" : \"/\\/\\b\\f\\u0041\" } } \n",
+		"case":     `{"Hostname":"h","LINUX":{"resources":{"CPU":{"Cpus":"0"},"hugepageLimits":[{"pagesize":"2MB","limit":1}],"Unified":{"A":"b"}}}}`,
+		"sections": `{"linux":{"resources":{"cpu":{"shares":5,"cpus":"1","quota":7},"CPU":{"Cpus":"0","quota":null}}},"Linux":{"cgroupsPath":"/x"}}`,
 		"numbers":  `{"linux":{"resources":{"memory":{"limit":-9223372036854775808,"swappiness":18446744073709551615},"blockIO":{"weight":65535}}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,8 +114,11 @@ func TestDecodeErrors(t *testing.T) {
 		`{"process":{"user":{"uid":"0"}}}`:                                 `c:1:27: process.user.uid: want a number, have a string`,
 		`{"linux":{"resources":{"memory":{"limit":9223372036854775808}}}}`: `c:1:42: linux.resources.memory.limit: 9223372036854775808 is out of range`,
 		`{"linux":{"resources":{"blockIO":{"weight":65536}}}}`:             `c:1:44: linux.resources.blockIO.weight: 65536 is out of range`,
-		`{"Hostname":"a"}`:                                                 `c:1:13: Hostname: unknown field, write "hostname"`,
-		`{"linux":{"maskedpaths":[]}}`:                                     `c:1:25: linux.maskedpaths: unknown field, write "maskedPaths"`,
+		`{"Hostname":1}`:                                                   `c:1:13: Hostname: want a string, have a number`,
+		`{"hostname":"a","HOSTNAME":"b"}`:                                  `c:1:28: HOSTNAME: set twice`,
+		`{"root":{},"Root":{},"root":{}}`:                                  `c:1:29: root: set twice`,
+		`{"linux":{"devices":[]},"Linux":{"devices":[]}}`:                  `c:1:44: Linux.devices: set twice`,
+		`{"linux":{"sysctl":{}},"Linux":{"sysctl":{}}}`:                    `c:1:42: Linux.sysctl: set twice`,
 		`{"hostname":"a","hostname":"b"}`:                                  `c:1:28: hostname: set twice`,
 		`{"annotations":{"a":"1","a":"2"}}`:                                `c:1:29: annotations.a: set twice`,
 		`{"windows":{}}`:                                                   `c:1:12: windows: not supported: box-runtime runs Linux containers`,

@@ -13,20 +13,29 @@ import (
 func decodeSpec(d *strictjson.Decoder, v *specs.Spec) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "ociVersion":
 			d.Once(&seen, 0)
 			strictjson.String(d, &v.Version)
 		case "process":
-			d.Once(&seen, 1)
-			if !d.Null() {
-				v.Process = new(specs.Process)
+			d.Section(&seen, 1)
+			if d.Null() {
+				v.Process = nil
+			} else {
+				if v.Process == nil {
+					v.Process = new(specs.Process)
+				}
 				decodeProcess(d, v.Process)
 			}
 		case "root":
-			d.Once(&seen, 2)
-			if !d.Null() {
-				v.Root = new(specs.Root)
+			d.Section(&seen, 2)
+			if d.Null() {
+				v.Root = nil
+			} else {
+				if v.Root == nil {
+					v.Root = new(specs.Root)
+				}
 				decodeRoot(d, v.Root)
 			}
 		case "hostname":
@@ -39,37 +48,47 @@ func decodeSpec(d *strictjson.Decoder, v *specs.Spec) {
 			d.Once(&seen, 5)
 			strictjson.List(d, &v.Mounts, decodeMount)
 		case "hooks":
-			d.Once(&seen, 6)
-			if !d.Null() {
-				v.Hooks = new(specs.Hooks)
+			d.Section(&seen, 6)
+			if d.Null() {
+				v.Hooks = nil
+			} else {
+				if v.Hooks == nil {
+					v.Hooks = new(specs.Hooks)
+				}
 				decodeHooks(d, v.Hooks)
 			}
 		case "annotations":
 			d.Once(&seen, 7)
 			strictjson.Map(d, &v.Annotations, strictjson.String)
 		case "linux":
-			d.Once(&seen, 8)
-			if !d.Null() {
-				v.Linux = new(specs.Linux)
+			d.Section(&seen, 8)
+			if d.Null() {
+				v.Linux = nil
+			} else {
+				if v.Linux == nil {
+					v.Linux = new(specs.Linux)
+				}
 				decodeLinux(d, v.Linux)
 			}
 		case "solaris":
-			d.Once(&seen, 9)
+			d.Section(&seen, 9)
 			foreign(d)
 		case "windows":
-			d.Once(&seen, 10)
+			d.Section(&seen, 10)
 			foreign(d)
 		case "vm":
-			d.Once(&seen, 11)
+			d.Section(&seen, 11)
 			foreign(d)
 		case "zos":
-			d.Once(&seen, 12)
+			d.Section(&seen, 12)
 			foreign(d)
 		case "freebsd":
-			d.Once(&seen, 13)
+			d.Section(&seen, 13)
 			foreign(d)
 		default:
-			d.Unknown(k, "ociVersion", "process", "root", "hostname", "domainname", "mounts", "hooks", "annotations", "linux", "solaris", "windows", "vm", "zos", "freebsd")
+			if k, ok = d.Unknown(k, "ociVersion", "process", "root", "hostname", "domainname", "mounts", "hooks", "annotations", "linux", "solaris", "windows", "vm", "zos", "freebsd"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -77,14 +96,19 @@ func decodeSpec(d *strictjson.Decoder, v *specs.Spec) {
 func decodeProcess(d *strictjson.Decoder, v *specs.Process) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "terminal":
 			d.Once(&seen, 0)
 			strictjson.Bool(d, &v.Terminal)
 		case "consoleSize":
-			d.Once(&seen, 1)
-			if !d.Null() {
-				v.ConsoleSize = new(specs.Box)
+			d.Section(&seen, 1)
+			if d.Null() {
+				v.ConsoleSize = nil
+			} else {
+				if v.ConsoleSize == nil {
+					v.ConsoleSize = new(specs.Box)
+				}
 				decodeBox(d, v.ConsoleSize)
 			}
 		case "user":
@@ -103,9 +127,13 @@ func decodeProcess(d *strictjson.Decoder, v *specs.Process) {
 			d.Once(&seen, 6)
 			strictjson.String(d, &v.Cwd)
 		case "capabilities":
-			d.Once(&seen, 7)
-			if !d.Null() {
-				v.Capabilities = new(specs.LinuxCapabilities)
+			d.Section(&seen, 7)
+			if d.Null() {
+				v.Capabilities = nil
+			} else {
+				if v.Capabilities == nil {
+					v.Capabilities = new(specs.LinuxCapabilities)
+				}
 				decodeLinuxCapabilities(d, v.Capabilities)
 			}
 		case "rlimits":
@@ -119,33 +147,49 @@ func decodeProcess(d *strictjson.Decoder, v *specs.Process) {
 			strictjson.String(d, &v.ApparmorProfile)
 		case "oomScoreAdj":
 			d.Once(&seen, 11)
-			if !d.Null() {
+			if d.Null() {
+				v.OOMScoreAdj = nil
+			} else {
 				v.OOMScoreAdj = new(int)
 				strictjson.Int(d, v.OOMScoreAdj)
 			}
 		case "scheduler":
-			d.Once(&seen, 12)
-			if !d.Null() {
-				v.Scheduler = new(specs.Scheduler)
+			d.Section(&seen, 12)
+			if d.Null() {
+				v.Scheduler = nil
+			} else {
+				if v.Scheduler == nil {
+					v.Scheduler = new(specs.Scheduler)
+				}
 				decodeScheduler(d, v.Scheduler)
 			}
 		case "selinuxLabel":
 			d.Once(&seen, 13)
 			strictjson.String(d, &v.SelinuxLabel)
 		case "ioPriority":
-			d.Once(&seen, 14)
-			if !d.Null() {
-				v.IOPriority = new(specs.LinuxIOPriority)
+			d.Section(&seen, 14)
+			if d.Null() {
+				v.IOPriority = nil
+			} else {
+				if v.IOPriority == nil {
+					v.IOPriority = new(specs.LinuxIOPriority)
+				}
 				decodeLinuxIOPriority(d, v.IOPriority)
 			}
 		case "execCPUAffinity":
-			d.Once(&seen, 15)
-			if !d.Null() {
-				v.ExecCPUAffinity = new(specs.CPUAffinity)
+			d.Section(&seen, 15)
+			if d.Null() {
+				v.ExecCPUAffinity = nil
+			} else {
+				if v.ExecCPUAffinity == nil {
+					v.ExecCPUAffinity = new(specs.CPUAffinity)
+				}
 				decodeCPUAffinity(d, v.ExecCPUAffinity)
 			}
 		default:
-			d.Unknown(k, "terminal", "consoleSize", "user", "args", "commandLine", "env", "cwd", "capabilities", "rlimits", "noNewPrivileges", "apparmorProfile", "oomScoreAdj", "scheduler", "selinuxLabel", "ioPriority", "execCPUAffinity")
+			if k, ok = d.Unknown(k, "terminal", "consoleSize", "user", "args", "commandLine", "env", "cwd", "capabilities", "rlimits", "noNewPrivileges", "apparmorProfile", "oomScoreAdj", "scheduler", "selinuxLabel", "ioPriority", "execCPUAffinity"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -153,6 +197,7 @@ func decodeProcess(d *strictjson.Decoder, v *specs.Process) {
 func decodeRoot(d *strictjson.Decoder, v *specs.Root) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "path":
 			d.Once(&seen, 0)
@@ -161,7 +206,9 @@ func decodeRoot(d *strictjson.Decoder, v *specs.Root) {
 			d.Once(&seen, 1)
 			strictjson.Bool(d, &v.Readonly)
 		default:
-			d.Unknown(k, "path", "readonly")
+			if k, ok = d.Unknown(k, "path", "readonly"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -169,6 +216,7 @@ func decodeRoot(d *strictjson.Decoder, v *specs.Root) {
 func decodeMount(d *strictjson.Decoder, v *specs.Mount) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "destination":
 			d.Once(&seen, 0)
@@ -189,7 +237,9 @@ func decodeMount(d *strictjson.Decoder, v *specs.Mount) {
 			d.Once(&seen, 5)
 			strictjson.List(d, &v.GIDMappings, decodeLinuxIDMapping)
 		default:
-			d.Unknown(k, "destination", "type", "source", "options", "uidMappings", "gidMappings")
+			if k, ok = d.Unknown(k, "destination", "type", "source", "options", "uidMappings", "gidMappings"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -197,6 +247,7 @@ func decodeMount(d *strictjson.Decoder, v *specs.Mount) {
 func decodeHooks(d *strictjson.Decoder, v *specs.Hooks) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "prestart":
 			d.Once(&seen, 0)
@@ -217,7 +268,9 @@ func decodeHooks(d *strictjson.Decoder, v *specs.Hooks) {
 			d.Once(&seen, 5)
 			strictjson.List(d, &v.Poststop, decodeHook)
 		default:
-			d.Unknown(k, "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+			if k, ok = d.Unknown(k, "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -225,6 +278,7 @@ func decodeHooks(d *strictjson.Decoder, v *specs.Hooks) {
 func decodeLinux(d *strictjson.Decoder, v *specs.Linux) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "uidMappings":
 			d.Once(&seen, 0)
@@ -236,9 +290,13 @@ func decodeLinux(d *strictjson.Decoder, v *specs.Linux) {
 			d.Once(&seen, 2)
 			strictjson.Map(d, &v.Sysctl, strictjson.String)
 		case "resources":
-			d.Once(&seen, 3)
-			if !d.Null() {
-				v.Resources = new(specs.LinuxResources)
+			d.Section(&seen, 3)
+			if d.Null() {
+				v.Resources = nil
+			} else {
+				if v.Resources == nil {
+					v.Resources = new(specs.LinuxResources)
+				}
 				decodeLinuxResources(d, v.Resources)
 			}
 		case "cgroupsPath":
@@ -254,9 +312,13 @@ func decodeLinux(d *strictjson.Decoder, v *specs.Linux) {
 			d.Once(&seen, 7)
 			strictjson.Map(d, &v.NetDevices, decodeLinuxNetDevice)
 		case "seccomp":
-			d.Once(&seen, 8)
-			if !d.Null() {
-				v.Seccomp = new(specs.LinuxSeccomp)
+			d.Section(&seen, 8)
+			if d.Null() {
+				v.Seccomp = nil
+			} else {
+				if v.Seccomp == nil {
+					v.Seccomp = new(specs.LinuxSeccomp)
+				}
 				decodeLinuxSeccomp(d, v.Seccomp)
 			}
 		case "rootfsPropagation":
@@ -272,28 +334,42 @@ func decodeLinux(d *strictjson.Decoder, v *specs.Linux) {
 			d.Once(&seen, 12)
 			strictjson.String(d, &v.MountLabel)
 		case "intelRdt":
-			d.Once(&seen, 13)
-			if !d.Null() {
-				v.IntelRdt = new(specs.LinuxIntelRdt)
+			d.Section(&seen, 13)
+			if d.Null() {
+				v.IntelRdt = nil
+			} else {
+				if v.IntelRdt == nil {
+					v.IntelRdt = new(specs.LinuxIntelRdt)
+				}
 				decodeLinuxIntelRdt(d, v.IntelRdt)
 			}
 		case "memoryPolicy":
-			d.Once(&seen, 14)
-			if !d.Null() {
-				v.MemoryPolicy = new(specs.LinuxMemoryPolicy)
+			d.Section(&seen, 14)
+			if d.Null() {
+				v.MemoryPolicy = nil
+			} else {
+				if v.MemoryPolicy == nil {
+					v.MemoryPolicy = new(specs.LinuxMemoryPolicy)
+				}
 				decodeLinuxMemoryPolicy(d, v.MemoryPolicy)
 			}
 		case "personality":
-			d.Once(&seen, 15)
-			if !d.Null() {
-				v.Personality = new(specs.LinuxPersonality)
+			d.Section(&seen, 15)
+			if d.Null() {
+				v.Personality = nil
+			} else {
+				if v.Personality == nil {
+					v.Personality = new(specs.LinuxPersonality)
+				}
 				decodeLinuxPersonality(d, v.Personality)
 			}
 		case "timeOffsets":
 			d.Once(&seen, 16)
 			strictjson.Map(d, &v.TimeOffsets, decodeLinuxTimeOffset)
 		default:
-			d.Unknown(k, "uidMappings", "gidMappings", "sysctl", "resources", "cgroupsPath", "namespaces", "devices", "netDevices", "seccomp", "rootfsPropagation", "maskedPaths", "readonlyPaths", "mountLabel", "intelRdt", "memoryPolicy", "personality", "timeOffsets")
+			if k, ok = d.Unknown(k, "uidMappings", "gidMappings", "sysctl", "resources", "cgroupsPath", "namespaces", "devices", "netDevices", "seccomp", "rootfsPropagation", "maskedPaths", "readonlyPaths", "mountLabel", "intelRdt", "memoryPolicy", "personality", "timeOffsets"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -301,6 +377,7 @@ func decodeLinux(d *strictjson.Decoder, v *specs.Linux) {
 func decodeBox(d *strictjson.Decoder, v *specs.Box) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "height":
 			d.Once(&seen, 0)
@@ -309,7 +386,9 @@ func decodeBox(d *strictjson.Decoder, v *specs.Box) {
 			d.Once(&seen, 1)
 			strictjson.Uint(d, &v.Width)
 		default:
-			d.Unknown(k, "height", "width")
+			if k, ok = d.Unknown(k, "height", "width"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -317,6 +396,7 @@ func decodeBox(d *strictjson.Decoder, v *specs.Box) {
 func decodeUser(d *strictjson.Decoder, v *specs.User) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "uid":
 			d.Once(&seen, 0)
@@ -326,7 +406,9 @@ func decodeUser(d *strictjson.Decoder, v *specs.User) {
 			strictjson.Uint(d, &v.GID)
 		case "umask":
 			d.Once(&seen, 2)
-			if !d.Null() {
+			if d.Null() {
+				v.Umask = nil
+			} else {
 				v.Umask = new(uint32)
 				strictjson.Uint(d, v.Umask)
 			}
@@ -337,7 +419,9 @@ func decodeUser(d *strictjson.Decoder, v *specs.User) {
 			d.Once(&seen, 4)
 			strictjson.String(d, &v.Username)
 		default:
-			d.Unknown(k, "uid", "gid", "umask", "additionalGids", "username")
+			if k, ok = d.Unknown(k, "uid", "gid", "umask", "additionalGids", "username"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -345,6 +429,7 @@ func decodeUser(d *strictjson.Decoder, v *specs.User) {
 func decodeLinuxCapabilities(d *strictjson.Decoder, v *specs.LinuxCapabilities) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "bounding":
 			d.Once(&seen, 0)
@@ -362,7 +447,9 @@ func decodeLinuxCapabilities(d *strictjson.Decoder, v *specs.LinuxCapabilities) 
 			d.Once(&seen, 4)
 			strictjson.List(d, &v.Ambient, strictjson.String)
 		default:
-			d.Unknown(k, "bounding", "effective", "inheritable", "permitted", "ambient")
+			if k, ok = d.Unknown(k, "bounding", "effective", "inheritable", "permitted", "ambient"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -370,6 +457,7 @@ func decodeLinuxCapabilities(d *strictjson.Decoder, v *specs.LinuxCapabilities) 
 func decodePOSIXRlimit(d *strictjson.Decoder, v *specs.POSIXRlimit) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "type":
 			d.Once(&seen, 0)
@@ -381,7 +469,9 @@ func decodePOSIXRlimit(d *strictjson.Decoder, v *specs.POSIXRlimit) {
 			d.Once(&seen, 2)
 			strictjson.Uint(d, &v.Soft)
 		default:
-			d.Unknown(k, "type", "hard", "soft")
+			if k, ok = d.Unknown(k, "type", "hard", "soft"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -389,6 +479,7 @@ func decodePOSIXRlimit(d *strictjson.Decoder, v *specs.POSIXRlimit) {
 func decodeScheduler(d *strictjson.Decoder, v *specs.Scheduler) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "policy":
 			d.Once(&seen, 0)
@@ -412,7 +503,9 @@ func decodeScheduler(d *strictjson.Decoder, v *specs.Scheduler) {
 			d.Once(&seen, 6)
 			strictjson.Uint(d, &v.Period)
 		default:
-			d.Unknown(k, "policy", "nice", "priority", "flags", "runtime", "deadline", "period")
+			if k, ok = d.Unknown(k, "policy", "nice", "priority", "flags", "runtime", "deadline", "period"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -420,6 +513,7 @@ func decodeScheduler(d *strictjson.Decoder, v *specs.Scheduler) {
 func decodeLinuxIOPriority(d *strictjson.Decoder, v *specs.LinuxIOPriority) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "class":
 			d.Once(&seen, 0)
@@ -428,7 +522,9 @@ func decodeLinuxIOPriority(d *strictjson.Decoder, v *specs.LinuxIOPriority) {
 			d.Once(&seen, 1)
 			strictjson.Int(d, &v.Priority)
 		default:
-			d.Unknown(k, "class", "priority")
+			if k, ok = d.Unknown(k, "class", "priority"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -436,6 +532,7 @@ func decodeLinuxIOPriority(d *strictjson.Decoder, v *specs.LinuxIOPriority) {
 func decodeCPUAffinity(d *strictjson.Decoder, v *specs.CPUAffinity) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "initial":
 			d.Once(&seen, 0)
@@ -444,7 +541,9 @@ func decodeCPUAffinity(d *strictjson.Decoder, v *specs.CPUAffinity) {
 			d.Once(&seen, 1)
 			strictjson.String(d, &v.Final)
 		default:
-			d.Unknown(k, "initial", "final")
+			if k, ok = d.Unknown(k, "initial", "final"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -452,6 +551,7 @@ func decodeCPUAffinity(d *strictjson.Decoder, v *specs.CPUAffinity) {
 func decodeLinuxIDMapping(d *strictjson.Decoder, v *specs.LinuxIDMapping) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "containerID":
 			d.Once(&seen, 0)
@@ -463,7 +563,9 @@ func decodeLinuxIDMapping(d *strictjson.Decoder, v *specs.LinuxIDMapping) {
 			d.Once(&seen, 2)
 			strictjson.Uint(d, &v.Size)
 		default:
-			d.Unknown(k, "containerID", "hostID", "size")
+			if k, ok = d.Unknown(k, "containerID", "hostID", "size"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -471,6 +573,7 @@ func decodeLinuxIDMapping(d *strictjson.Decoder, v *specs.LinuxIDMapping) {
 func decodeHook(d *strictjson.Decoder, v *specs.Hook) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "path":
 			d.Once(&seen, 0)
@@ -483,12 +586,16 @@ func decodeHook(d *strictjson.Decoder, v *specs.Hook) {
 			strictjson.List(d, &v.Env, strictjson.String)
 		case "timeout":
 			d.Once(&seen, 3)
-			if !d.Null() {
+			if d.Null() {
+				v.Timeout = nil
+			} else {
 				v.Timeout = new(int)
 				strictjson.Int(d, v.Timeout)
 			}
 		default:
-			d.Unknown(k, "path", "args", "env", "timeout")
+			if k, ok = d.Unknown(k, "path", "args", "env", "timeout"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -496,41 +603,62 @@ func decodeHook(d *strictjson.Decoder, v *specs.Hook) {
 func decodeLinuxResources(d *strictjson.Decoder, v *specs.LinuxResources) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "devices":
 			d.Once(&seen, 0)
 			strictjson.List(d, &v.Devices, decodeLinuxDeviceCgroup)
 		case "memory":
-			d.Once(&seen, 1)
-			if !d.Null() {
-				v.Memory = new(specs.LinuxMemory)
+			d.Section(&seen, 1)
+			if d.Null() {
+				v.Memory = nil
+			} else {
+				if v.Memory == nil {
+					v.Memory = new(specs.LinuxMemory)
+				}
 				decodeLinuxMemory(d, v.Memory)
 			}
 		case "cpu":
-			d.Once(&seen, 2)
-			if !d.Null() {
-				v.CPU = new(specs.LinuxCPU)
+			d.Section(&seen, 2)
+			if d.Null() {
+				v.CPU = nil
+			} else {
+				if v.CPU == nil {
+					v.CPU = new(specs.LinuxCPU)
+				}
 				decodeLinuxCPU(d, v.CPU)
 			}
 		case "pids":
-			d.Once(&seen, 3)
-			if !d.Null() {
-				v.Pids = new(specs.LinuxPids)
+			d.Section(&seen, 3)
+			if d.Null() {
+				v.Pids = nil
+			} else {
+				if v.Pids == nil {
+					v.Pids = new(specs.LinuxPids)
+				}
 				decodeLinuxPids(d, v.Pids)
 			}
 		case "blockIO":
-			d.Once(&seen, 4)
-			if !d.Null() {
-				v.BlockIO = new(specs.LinuxBlockIO)
+			d.Section(&seen, 4)
+			if d.Null() {
+				v.BlockIO = nil
+			} else {
+				if v.BlockIO == nil {
+					v.BlockIO = new(specs.LinuxBlockIO)
+				}
 				decodeLinuxBlockIO(d, v.BlockIO)
 			}
 		case "hugepageLimits":
 			d.Once(&seen, 5)
 			strictjson.List(d, &v.HugepageLimits, decodeLinuxHugepageLimit)
 		case "network":
-			d.Once(&seen, 6)
-			if !d.Null() {
-				v.Network = new(specs.LinuxNetwork)
+			d.Section(&seen, 6)
+			if d.Null() {
+				v.Network = nil
+			} else {
+				if v.Network == nil {
+					v.Network = new(specs.LinuxNetwork)
+				}
 				decodeLinuxNetwork(d, v.Network)
 			}
 		case "rdma":
@@ -540,7 +668,9 @@ func decodeLinuxResources(d *strictjson.Decoder, v *specs.LinuxResources) {
 			d.Once(&seen, 8)
 			strictjson.Map(d, &v.Unified, strictjson.String)
 		default:
-			d.Unknown(k, "devices", "memory", "cpu", "pids", "blockIO", "hugepageLimits", "network", "rdma", "unified")
+			if k, ok = d.Unknown(k, "devices", "memory", "cpu", "pids", "blockIO", "hugepageLimits", "network", "rdma", "unified"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -548,6 +678,7 @@ func decodeLinuxResources(d *strictjson.Decoder, v *specs.LinuxResources) {
 func decodeLinuxNamespace(d *strictjson.Decoder, v *specs.LinuxNamespace) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "type":
 			d.Once(&seen, 0)
@@ -556,7 +687,9 @@ func decodeLinuxNamespace(d *strictjson.Decoder, v *specs.LinuxNamespace) {
 			d.Once(&seen, 1)
 			strictjson.String(d, &v.Path)
 		default:
-			d.Unknown(k, "type", "path")
+			if k, ok = d.Unknown(k, "type", "path"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -564,6 +697,7 @@ func decodeLinuxNamespace(d *strictjson.Decoder, v *specs.LinuxNamespace) {
 func decodeLinuxDevice(d *strictjson.Decoder, v *specs.LinuxDevice) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "path":
 			d.Once(&seen, 0)
@@ -579,24 +713,32 @@ func decodeLinuxDevice(d *strictjson.Decoder, v *specs.LinuxDevice) {
 			strictjson.Int(d, &v.Minor)
 		case "fileMode":
 			d.Once(&seen, 4)
-			if !d.Null() {
+			if d.Null() {
+				v.FileMode = nil
+			} else {
 				v.FileMode = new(fs.FileMode)
 				strictjson.Uint(d, v.FileMode)
 			}
 		case "uid":
 			d.Once(&seen, 5)
-			if !d.Null() {
+			if d.Null() {
+				v.UID = nil
+			} else {
 				v.UID = new(uint32)
 				strictjson.Uint(d, v.UID)
 			}
 		case "gid":
 			d.Once(&seen, 6)
-			if !d.Null() {
+			if d.Null() {
+				v.GID = nil
+			} else {
 				v.GID = new(uint32)
 				strictjson.Uint(d, v.GID)
 			}
 		default:
-			d.Unknown(k, "path", "type", "major", "minor", "fileMode", "uid", "gid")
+			if k, ok = d.Unknown(k, "path", "type", "major", "minor", "fileMode", "uid", "gid"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -604,12 +746,15 @@ func decodeLinuxDevice(d *strictjson.Decoder, v *specs.LinuxDevice) {
 func decodeLinuxNetDevice(d *strictjson.Decoder, v *specs.LinuxNetDevice) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "name":
 			d.Once(&seen, 0)
 			strictjson.String(d, &v.Name)
 		default:
-			d.Unknown(k, "name")
+			if k, ok = d.Unknown(k, "name"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -617,13 +762,16 @@ func decodeLinuxNetDevice(d *strictjson.Decoder, v *specs.LinuxNetDevice) {
 func decodeLinuxSeccomp(d *strictjson.Decoder, v *specs.LinuxSeccomp) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "defaultAction":
 			d.Once(&seen, 0)
 			strictjson.String(d, &v.DefaultAction)
 		case "defaultErrnoRet":
 			d.Once(&seen, 1)
-			if !d.Null() {
+			if d.Null() {
+				v.DefaultErrnoRet = nil
+			} else {
 				v.DefaultErrnoRet = new(uint)
 				strictjson.Uint(d, v.DefaultErrnoRet)
 			}
@@ -643,7 +791,9 @@ func decodeLinuxSeccomp(d *strictjson.Decoder, v *specs.LinuxSeccomp) {
 			d.Once(&seen, 6)
 			strictjson.List(d, &v.Syscalls, decodeLinuxSyscall)
 		default:
-			d.Unknown(k, "defaultAction", "defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata", "syscalls")
+			if k, ok = d.Unknown(k, "defaultAction", "defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata", "syscalls"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -651,6 +801,7 @@ func decodeLinuxSeccomp(d *strictjson.Decoder, v *specs.LinuxSeccomp) {
 func decodeLinuxIntelRdt(d *strictjson.Decoder, v *specs.LinuxIntelRdt) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "closID":
 			d.Once(&seen, 0)
@@ -668,7 +819,9 @@ func decodeLinuxIntelRdt(d *strictjson.Decoder, v *specs.LinuxIntelRdt) {
 			d.Once(&seen, 4)
 			strictjson.Bool(d, &v.EnableMonitoring)
 		default:
-			d.Unknown(k, "closID", "schemata", "l3CacheSchema", "memBwSchema", "enableMonitoring")
+			if k, ok = d.Unknown(k, "closID", "schemata", "l3CacheSchema", "memBwSchema", "enableMonitoring"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -676,6 +829,7 @@ func decodeLinuxIntelRdt(d *strictjson.Decoder, v *specs.LinuxIntelRdt) {
 func decodeLinuxMemoryPolicy(d *strictjson.Decoder, v *specs.LinuxMemoryPolicy) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "mode":
 			d.Once(&seen, 0)
@@ -687,7 +841,9 @@ func decodeLinuxMemoryPolicy(d *strictjson.Decoder, v *specs.LinuxMemoryPolicy) 
 			d.Once(&seen, 2)
 			strictjson.List(d, &v.Flags, strictjson.String)
 		default:
-			d.Unknown(k, "mode", "nodes", "flags")
+			if k, ok = d.Unknown(k, "mode", "nodes", "flags"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -695,6 +851,7 @@ func decodeLinuxMemoryPolicy(d *strictjson.Decoder, v *specs.LinuxMemoryPolicy) 
 func decodeLinuxPersonality(d *strictjson.Decoder, v *specs.LinuxPersonality) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "domain":
 			d.Once(&seen, 0)
@@ -703,7 +860,9 @@ func decodeLinuxPersonality(d *strictjson.Decoder, v *specs.LinuxPersonality) {
 			d.Once(&seen, 1)
 			strictjson.List(d, &v.Flags, strictjson.String)
 		default:
-			d.Unknown(k, "domain", "flags")
+			if k, ok = d.Unknown(k, "domain", "flags"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -711,6 +870,7 @@ func decodeLinuxPersonality(d *strictjson.Decoder, v *specs.LinuxPersonality) {
 func decodeLinuxTimeOffset(d *strictjson.Decoder, v *specs.LinuxTimeOffset) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "secs":
 			d.Once(&seen, 0)
@@ -719,7 +879,9 @@ func decodeLinuxTimeOffset(d *strictjson.Decoder, v *specs.LinuxTimeOffset) {
 			d.Once(&seen, 1)
 			strictjson.Uint(d, &v.Nanosecs)
 		default:
-			d.Unknown(k, "secs", "nanosecs")
+			if k, ok = d.Unknown(k, "secs", "nanosecs"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -727,6 +889,7 @@ func decodeLinuxTimeOffset(d *strictjson.Decoder, v *specs.LinuxTimeOffset) {
 func decodeLinuxDeviceCgroup(d *strictjson.Decoder, v *specs.LinuxDeviceCgroup) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "allow":
 			d.Once(&seen, 0)
@@ -736,13 +899,17 @@ func decodeLinuxDeviceCgroup(d *strictjson.Decoder, v *specs.LinuxDeviceCgroup) 
 			strictjson.String(d, &v.Type)
 		case "major":
 			d.Once(&seen, 2)
-			if !d.Null() {
+			if d.Null() {
+				v.Major = nil
+			} else {
 				v.Major = new(int64)
 				strictjson.Int(d, v.Major)
 			}
 		case "minor":
 			d.Once(&seen, 3)
-			if !d.Null() {
+			if d.Null() {
+				v.Minor = nil
+			} else {
 				v.Minor = new(int64)
 				strictjson.Int(d, v.Minor)
 			}
@@ -750,7 +917,9 @@ func decodeLinuxDeviceCgroup(d *strictjson.Decoder, v *specs.LinuxDeviceCgroup) 
 			d.Once(&seen, 4)
 			strictjson.String(d, &v.Access)
 		default:
-			d.Unknown(k, "allow", "type", "major", "minor", "access")
+			if k, ok = d.Unknown(k, "allow", "type", "major", "minor", "access"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -758,63 +927,84 @@ func decodeLinuxDeviceCgroup(d *strictjson.Decoder, v *specs.LinuxDeviceCgroup) 
 func decodeLinuxMemory(d *strictjson.Decoder, v *specs.LinuxMemory) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "limit":
 			d.Once(&seen, 0)
-			if !d.Null() {
+			if d.Null() {
+				v.Limit = nil
+			} else {
 				v.Limit = new(int64)
 				strictjson.Int(d, v.Limit)
 			}
 		case "reservation":
 			d.Once(&seen, 1)
-			if !d.Null() {
+			if d.Null() {
+				v.Reservation = nil
+			} else {
 				v.Reservation = new(int64)
 				strictjson.Int(d, v.Reservation)
 			}
 		case "swap":
 			d.Once(&seen, 2)
-			if !d.Null() {
+			if d.Null() {
+				v.Swap = nil
+			} else {
 				v.Swap = new(int64)
 				strictjson.Int(d, v.Swap)
 			}
 		case "kernel":
 			d.Once(&seen, 3)
-			if !d.Null() {
+			if d.Null() {
+				v.Kernel = nil
+			} else {
 				v.Kernel = new(int64)
 				strictjson.Int(d, v.Kernel)
 			}
 		case "kernelTCP":
 			d.Once(&seen, 4)
-			if !d.Null() {
+			if d.Null() {
+				v.KernelTCP = nil
+			} else {
 				v.KernelTCP = new(int64)
 				strictjson.Int(d, v.KernelTCP)
 			}
 		case "swappiness":
 			d.Once(&seen, 5)
-			if !d.Null() {
+			if d.Null() {
+				v.Swappiness = nil
+			} else {
 				v.Swappiness = new(uint64)
 				strictjson.Uint(d, v.Swappiness)
 			}
 		case "disableOOMKiller":
 			d.Once(&seen, 6)
-			if !d.Null() {
+			if d.Null() {
+				v.DisableOOMKiller = nil
+			} else {
 				v.DisableOOMKiller = new(bool)
 				strictjson.Bool(d, v.DisableOOMKiller)
 			}
 		case "useHierarchy":
 			d.Once(&seen, 7)
-			if !d.Null() {
+			if d.Null() {
+				v.UseHierarchy = nil
+			} else {
 				v.UseHierarchy = new(bool)
 				strictjson.Bool(d, v.UseHierarchy)
 			}
 		case "checkBeforeUpdate":
 			d.Once(&seen, 8)
-			if !d.Null() {
+			if d.Null() {
+				v.CheckBeforeUpdate = nil
+			} else {
 				v.CheckBeforeUpdate = new(bool)
 				strictjson.Bool(d, v.CheckBeforeUpdate)
 			}
 		default:
-			d.Unknown(k, "limit", "reservation", "swap", "kernel", "kernelTCP", "swappiness", "disableOOMKiller", "useHierarchy", "checkBeforeUpdate")
+			if k, ok = d.Unknown(k, "limit", "reservation", "swap", "kernel", "kernelTCP", "swappiness", "disableOOMKiller", "useHierarchy", "checkBeforeUpdate"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -822,40 +1012,53 @@ func decodeLinuxMemory(d *strictjson.Decoder, v *specs.LinuxMemory) {
 func decodeLinuxCPU(d *strictjson.Decoder, v *specs.LinuxCPU) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "shares":
 			d.Once(&seen, 0)
-			if !d.Null() {
+			if d.Null() {
+				v.Shares = nil
+			} else {
 				v.Shares = new(uint64)
 				strictjson.Uint(d, v.Shares)
 			}
 		case "quota":
 			d.Once(&seen, 1)
-			if !d.Null() {
+			if d.Null() {
+				v.Quota = nil
+			} else {
 				v.Quota = new(int64)
 				strictjson.Int(d, v.Quota)
 			}
 		case "burst":
 			d.Once(&seen, 2)
-			if !d.Null() {
+			if d.Null() {
+				v.Burst = nil
+			} else {
 				v.Burst = new(uint64)
 				strictjson.Uint(d, v.Burst)
 			}
 		case "period":
 			d.Once(&seen, 3)
-			if !d.Null() {
+			if d.Null() {
+				v.Period = nil
+			} else {
 				v.Period = new(uint64)
 				strictjson.Uint(d, v.Period)
 			}
 		case "realtimeRuntime":
 			d.Once(&seen, 4)
-			if !d.Null() {
+			if d.Null() {
+				v.RealtimeRuntime = nil
+			} else {
 				v.RealtimeRuntime = new(int64)
 				strictjson.Int(d, v.RealtimeRuntime)
 			}
 		case "realtimePeriod":
 			d.Once(&seen, 5)
-			if !d.Null() {
+			if d.Null() {
+				v.RealtimePeriod = nil
+			} else {
 				v.RealtimePeriod = new(uint64)
 				strictjson.Uint(d, v.RealtimePeriod)
 			}
@@ -867,12 +1070,16 @@ func decodeLinuxCPU(d *strictjson.Decoder, v *specs.LinuxCPU) {
 			strictjson.String(d, &v.Mems)
 		case "idle":
 			d.Once(&seen, 8)
-			if !d.Null() {
+			if d.Null() {
+				v.Idle = nil
+			} else {
 				v.Idle = new(int64)
 				strictjson.Int(d, v.Idle)
 			}
 		default:
-			d.Unknown(k, "shares", "quota", "burst", "period", "realtimeRuntime", "realtimePeriod", "cpus", "mems", "idle")
+			if k, ok = d.Unknown(k, "shares", "quota", "burst", "period", "realtimeRuntime", "realtimePeriod", "cpus", "mems", "idle"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -880,15 +1087,20 @@ func decodeLinuxCPU(d *strictjson.Decoder, v *specs.LinuxCPU) {
 func decodeLinuxPids(d *strictjson.Decoder, v *specs.LinuxPids) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "limit":
 			d.Once(&seen, 0)
-			if !d.Null() {
+			if d.Null() {
+				v.Limit = nil
+			} else {
 				v.Limit = new(int64)
 				strictjson.Int(d, v.Limit)
 			}
 		default:
-			d.Unknown(k, "limit")
+			if k, ok = d.Unknown(k, "limit"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -896,16 +1108,21 @@ func decodeLinuxPids(d *strictjson.Decoder, v *specs.LinuxPids) {
 func decodeLinuxBlockIO(d *strictjson.Decoder, v *specs.LinuxBlockIO) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "weight":
 			d.Once(&seen, 0)
-			if !d.Null() {
+			if d.Null() {
+				v.Weight = nil
+			} else {
 				v.Weight = new(uint16)
 				strictjson.Uint(d, v.Weight)
 			}
 		case "leafWeight":
 			d.Once(&seen, 1)
-			if !d.Null() {
+			if d.Null() {
+				v.LeafWeight = nil
+			} else {
 				v.LeafWeight = new(uint16)
 				strictjson.Uint(d, v.LeafWeight)
 			}
@@ -925,7 +1142,9 @@ func decodeLinuxBlockIO(d *strictjson.Decoder, v *specs.LinuxBlockIO) {
 			d.Once(&seen, 6)
 			strictjson.List(d, &v.ThrottleWriteIOPSDevice, decodeLinuxThrottleDevice)
 		default:
-			d.Unknown(k, "weight", "leafWeight", "weightDevice", "throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice")
+			if k, ok = d.Unknown(k, "weight", "leafWeight", "weightDevice", "throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -933,6 +1152,7 @@ func decodeLinuxBlockIO(d *strictjson.Decoder, v *specs.LinuxBlockIO) {
 func decodeLinuxHugepageLimit(d *strictjson.Decoder, v *specs.LinuxHugepageLimit) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "pageSize":
 			d.Once(&seen, 0)
@@ -941,7 +1161,9 @@ func decodeLinuxHugepageLimit(d *strictjson.Decoder, v *specs.LinuxHugepageLimit
 			d.Once(&seen, 1)
 			strictjson.Uint(d, &v.Limit)
 		default:
-			d.Unknown(k, "pageSize", "limit")
+			if k, ok = d.Unknown(k, "pageSize", "limit"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -949,10 +1171,13 @@ func decodeLinuxHugepageLimit(d *strictjson.Decoder, v *specs.LinuxHugepageLimit
 func decodeLinuxNetwork(d *strictjson.Decoder, v *specs.LinuxNetwork) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "classID":
 			d.Once(&seen, 0)
-			if !d.Null() {
+			if d.Null() {
+				v.ClassID = nil
+			} else {
 				v.ClassID = new(uint32)
 				strictjson.Uint(d, v.ClassID)
 			}
@@ -960,7 +1185,9 @@ func decodeLinuxNetwork(d *strictjson.Decoder, v *specs.LinuxNetwork) {
 			d.Once(&seen, 1)
 			strictjson.List(d, &v.Priorities, decodeLinuxInterfacePriority)
 		default:
-			d.Unknown(k, "classID", "priorities")
+			if k, ok = d.Unknown(k, "classID", "priorities"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -968,21 +1195,28 @@ func decodeLinuxNetwork(d *strictjson.Decoder, v *specs.LinuxNetwork) {
 func decodeLinuxRdma(d *strictjson.Decoder, v *specs.LinuxRdma) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "hcaHandles":
 			d.Once(&seen, 0)
-			if !d.Null() {
+			if d.Null() {
+				v.HcaHandles = nil
+			} else {
 				v.HcaHandles = new(uint32)
 				strictjson.Uint(d, v.HcaHandles)
 			}
 		case "hcaObjects":
 			d.Once(&seen, 1)
-			if !d.Null() {
+			if d.Null() {
+				v.HcaObjects = nil
+			} else {
 				v.HcaObjects = new(uint32)
 				strictjson.Uint(d, v.HcaObjects)
 			}
 		default:
-			d.Unknown(k, "hcaHandles", "hcaObjects")
+			if k, ok = d.Unknown(k, "hcaHandles", "hcaObjects"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -990,6 +1224,7 @@ func decodeLinuxRdma(d *strictjson.Decoder, v *specs.LinuxRdma) {
 func decodeLinuxSyscall(d *strictjson.Decoder, v *specs.LinuxSyscall) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "names":
 			d.Once(&seen, 0)
@@ -999,7 +1234,9 @@ func decodeLinuxSyscall(d *strictjson.Decoder, v *specs.LinuxSyscall) {
 			strictjson.String(d, &v.Action)
 		case "errnoRet":
 			d.Once(&seen, 2)
-			if !d.Null() {
+			if d.Null() {
+				v.ErrnoRet = nil
+			} else {
 				v.ErrnoRet = new(uint)
 				strictjson.Uint(d, v.ErrnoRet)
 			}
@@ -1007,7 +1244,9 @@ func decodeLinuxSyscall(d *strictjson.Decoder, v *specs.LinuxSyscall) {
 			d.Once(&seen, 3)
 			strictjson.List(d, &v.Args, decodeLinuxSeccompArg)
 		default:
-			d.Unknown(k, "names", "action", "errnoRet", "args")
+			if k, ok = d.Unknown(k, "names", "action", "errnoRet", "args"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -1015,6 +1254,7 @@ func decodeLinuxSyscall(d *strictjson.Decoder, v *specs.LinuxSyscall) {
 func decodeLinuxWeightDevice(d *strictjson.Decoder, v *specs.LinuxWeightDevice) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "major":
 			d.Once(&seen, 0)
@@ -1024,18 +1264,24 @@ func decodeLinuxWeightDevice(d *strictjson.Decoder, v *specs.LinuxWeightDevice) 
 			strictjson.Int(d, &v.Minor)
 		case "weight":
 			d.Once(&seen, 2)
-			if !d.Null() {
+			if d.Null() {
+				v.Weight = nil
+			} else {
 				v.Weight = new(uint16)
 				strictjson.Uint(d, v.Weight)
 			}
 		case "leafWeight":
 			d.Once(&seen, 3)
-			if !d.Null() {
+			if d.Null() {
+				v.LeafWeight = nil
+			} else {
 				v.LeafWeight = new(uint16)
 				strictjson.Uint(d, v.LeafWeight)
 			}
 		default:
-			d.Unknown(k, "major", "minor", "weight", "leafWeight")
+			if k, ok = d.Unknown(k, "major", "minor", "weight", "leafWeight"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -1043,6 +1289,7 @@ func decodeLinuxWeightDevice(d *strictjson.Decoder, v *specs.LinuxWeightDevice) 
 func decodeLinuxThrottleDevice(d *strictjson.Decoder, v *specs.LinuxThrottleDevice) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "major":
 			d.Once(&seen, 0)
@@ -1054,7 +1301,9 @@ func decodeLinuxThrottleDevice(d *strictjson.Decoder, v *specs.LinuxThrottleDevi
 			d.Once(&seen, 2)
 			strictjson.Uint(d, &v.Rate)
 		default:
-			d.Unknown(k, "major", "minor", "rate")
+			if k, ok = d.Unknown(k, "major", "minor", "rate"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -1062,6 +1311,7 @@ func decodeLinuxThrottleDevice(d *strictjson.Decoder, v *specs.LinuxThrottleDevi
 func decodeLinuxInterfacePriority(d *strictjson.Decoder, v *specs.LinuxInterfacePriority) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "name":
 			d.Once(&seen, 0)
@@ -1070,7 +1320,9 @@ func decodeLinuxInterfacePriority(d *strictjson.Decoder, v *specs.LinuxInterface
 			d.Once(&seen, 1)
 			strictjson.Uint(d, &v.Priority)
 		default:
-			d.Unknown(k, "name", "priority")
+			if k, ok = d.Unknown(k, "name", "priority"); ok {
+				goto again
+			}
 		}
 	}
 }
@@ -1078,6 +1330,7 @@ func decodeLinuxInterfacePriority(d *strictjson.Decoder, v *specs.LinuxInterface
 func decodeLinuxSeccompArg(d *strictjson.Decoder, v *specs.LinuxSeccompArg) {
 	var seen uint64
 	for k, ok := d.Begin(); ok; k, ok = d.Next() {
+	again:
 		switch k {
 		case "index":
 			d.Once(&seen, 0)
@@ -1092,7 +1345,9 @@ func decodeLinuxSeccompArg(d *strictjson.Decoder, v *specs.LinuxSeccompArg) {
 			d.Once(&seen, 3)
 			strictjson.String(d, &v.Op)
 		default:
-			d.Unknown(k, "index", "value", "valueTwo", "op")
+			if k, ok = d.Unknown(k, "index", "value", "valueTwo", "op"); ok {
+				goto again
+			}
 		}
 	}
 }

@@ -62,25 +62,33 @@ func (g *generator) object(t reflect.Type) {
 		panic(t.Name() + " has more fields than the duplicate check has bits")
 	}
 	g.printf("\nfunc decode%s(d *strictjson.Decoder, v *specs.%s) {\n\tvar seen uint64\n", t.Name(), t.Name())
-	g.printf("\tfor k, ok := d.Begin(); ok; k, ok = d.Next() {\n\t\tswitch k {\n")
+	g.printf("\tfor k, ok := d.Begin(); ok; k, ok = d.Next() {\n\tagain:\n\t\tswitch k {\n")
 	var names []string
 	for i, f := range fields {
 		names = append(names, fmt.Sprintf("%q", f.name))
-		g.printf("\t\tcase %q:\n\t\t\td.Once(&seen, %d)\n", f.name, i)
+		once := "Once"
+		if f.typ.Kind() == reflect.Pointer && f.typ.Elem().Kind() == reflect.Struct {
+			once = "Section"
+		}
+		g.printf("\t\tcase %q:\n\t\t\td.%s(&seen, %d)\n", f.name, once, i)
 		if t == reflect.TypeFor[specs.Spec]() && foreign[f.name] {
 			g.printf("\t\t\tforeign(d)\n")
 			continue
 		}
 		g.printf("%s\n", g.read(f.typ, f.expr))
 	}
-	g.printf("\t\tdefault:\n\t\t\td.Unknown(k, %s)\n\t\t}\n\t}\n}\n", strings.Join(names, ", "))
+	g.printf("\t\tdefault:\n\t\t\tif k, ok = d.Unknown(k, %s); ok {\n\t\t\t\tgoto again\n\t\t\t}\n\t\t}\n\t}\n}\n", strings.Join(names, ", "))
 }
 
 // read returns the statement that decodes into the variable expr of type t.
 func (g *generator) read(t reflect.Type, expr string) string {
 	switch t.Kind() {
 	case reflect.Pointer:
-		return fmt.Sprintf("if !d.Null() { %s = new(%s)\n%s }", expr, t.Elem(), g.read(t.Elem(), "*"+expr))
+		make := fmt.Sprintf("%s = new(%s)", expr, t.Elem())
+		if t.Elem().Kind() == reflect.Struct { // it may be there: see strictjson.Decoder.Section
+			make = "if " + expr + " == nil { " + make + " }"
+		}
+		return fmt.Sprintf("if d.Null() { %s = nil } else { %s\n%s }", expr, make, g.read(t.Elem(), "*"+expr))
 	case reflect.Slice:
 		return fmt.Sprintf("strictjson.List(d, &%s, %s)", expr, g.function(t.Elem()))
 	case reflect.Map:

@@ -142,7 +142,7 @@ func class(v verdict) string {
 	switch {
 	case v.wrong != "":
 		return "wrong"
-	case v.known != "":
+	case v.base.Outcome == passed && v.known != "":
 		return "known"
 	case v.base.Outcome == passed:
 		return "same"
