@@ -146,7 +146,7 @@ func (h *host) fetch(url string) string {
 	h.t.Helper()
 	client := http.Client{Timeout: 5 * time.Second}
 	var err error
-	for range 200 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		var resp *http.Response
 		if resp, err = client.Get(url); err == nil {
 			body, readErr := io.ReadAll(resp.Body)
