@@ -15,8 +15,8 @@
 //
 // What always holds:
 //   - Nobody waits for ever. The places are there for memory's sake, not for
-//     correctness: after two seconds a process goes on without one, as it does on every
-//     error. Holders do not depend on others: before they wait for anything that they
+//     correctness: after two seconds in which nobody has got one, and after half a minute
+//     at most, a process goes on without, as it does on every error. Holders do not depend on others: before they wait for anything that they
 //     have not made themselves (a hook, the end of a container) they give the place
 //     back with Leave.
 //   - A place comes back however its holder dies. It is a unit of a System V semaphore

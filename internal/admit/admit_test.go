@@ -248,6 +248,26 @@ func TestNobodyWaitsForEver(t *testing.T) {
 	})
 }
 
+// TestWaitsWhileOthersGetOn: on a busy machine, two seconds are not enough for all.
+func TestWaitsWhileOthersGetOn(t *testing.T) {
+	eachHall(t, func(h *hall) {
+		h.fill()
+		late := h.start(nil, "run")
+		h.awaitWaiting(1)
+		for range 35 { // tenths of a second
+			_, _ = unix.Poll(nil, 100)
+			other := sembuf{number: 1, operation: 1}
+			if _, _, errno := unix.Syscall(unix.SYS_SEMOP, h.set(0), uintptr(unsafe.Pointer(&other)), 1); errno != 0 {
+				t.Fatal(errno)
+			}
+		}
+		if n := h.waiting(); n != 1 {
+			t.Errorf("%d guests wait, want 1", n)
+		}
+		late.says("in")
+	})
+}
+
 func TestOnlyMakersWait(t *testing.T) {
 	eachHall(t, func(h *hall) {
 		h.fill()

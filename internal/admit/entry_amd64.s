@@ -10,10 +10,12 @@
 #define EAGAIN                 11
 #define IPC_STAT                2
 #define CREATE_0600         0x380 // IPC_CREAT | 0600
+#define ROUNDS                 15
 
 // The frame below the kernel's argument vector, which stays as it is.
 #define FRAME  256
 #define MASK   0   // 128 bytes: processors; later struct semid64_ds
+#define OTIME  48  // in semid64_ds: when an operation has last succeeded, in seconds
 #define OPS    128 // three struct sembuf of 6 bytes: number, operation, flags
 #define LIMIT  160 // struct timespec
 
@@ -122,17 +124,35 @@ counted:
 	MOVL $3, DX
 	SYSCALL
 
-	// wait for a place, or two seconds
+	// wait for a place for two seconds, and again if somebody has got one meanwhile
 	MOVL $0xffff0000, OPS(SP)   // semaphore 0, -1
 	MOVW $0x1000, OPS+4(SP)     // SEM_UNDO
 	MOVQ $2, LIMIT(SP)
 	MOVQ $0, LIMIT+8(SP)
+	MOVL $ROUNDS, R12
+wait:
+	MOVQ MASK+OTIME(SP), R13
 	MOVL $SYS_semtimedop, AX
+	LEAQ OPS(SP), SI
 	MOVL $1, DX
 	LEAQ LIMIT(SP), R10
 	SYSCALL
 	TESTL AX, AX
+	JEQ  taken
+	CMPL AX, $-EAGAIN
 	JNE  leave
+	MOVL $SYS_semctl, AX
+	XORL SI, SI
+	MOVL $IPC_STAT, DX
+	LEAQ MASK(SP), R10
+	SYSCALL
+	TESTL AX, AX
+	JLT  leave
+	CMPQ R13, MASK+OTIME(SP)
+	JEQ  leave
+	DECL R12
+	JNE  wait
+	JMP  leave
 
 taken:
 	INCL BX

@@ -10,10 +10,12 @@
 #define EAGAIN                 11
 #define IPC_STAT                2
 #define CREATE_0600         0x380 // IPC_CREAT | 0600
+#define ROUNDS                 15
 
 // The frame below the kernel's argument vector, which stays as it is.
 #define FRAME  256
 #define MASK   0   // 128 bytes: processors; later struct semid64_ds
+#define OTIME  48  // in semid64_ds: when an operation has last succeeded, in seconds
 #define OPS    128 // three struct sembuf of 6 bytes: number, operation, flags
 #define LIMIT  160 // struct timespec
 
@@ -126,7 +128,7 @@ counted:
 	MOVD $3, R2
 	SVC
 
-	// wait for a place, or two seconds
+	// wait for a place for two seconds, and again if somebody has got one meanwhile
 	MOVD $0xffff0000, R13    // semaphore 0, -1
 	MOVW R13, OPS(RSP)
 	MOVD $0x1000, R13        // SEM_UNDO
@@ -134,12 +136,31 @@ counted:
 	MOVD $2, R13
 	MOVD R13, LIMIT(RSP)
 	MOVD ZR, (LIMIT+8)(RSP)
+	MOVD $ROUNDS, R22
+wait:
+	MOVD (MASK+OTIME)(RSP), R23
 	MOVD $SYS_semtimedop, R8
 	MOVW R21, R0
+	ADD  $OPS, RSP, R1
 	MOVD $1, R2
 	ADD  $LIMIT, RSP, R3
 	SVC
-	CBNZW R0, leave
+	CBZW R0, taken
+	CMNW $EAGAIN, R0
+	BNE  leave
+	MOVD $SYS_semctl, R8
+	MOVW R21, R0
+	MOVD $0, R1
+	MOVD $IPC_STAT, R2
+	ADD  $MASK, RSP, R3
+	SVC
+	TBNZ $31, R0, leave
+	MOVD (MASK+OTIME)(RSP), R13
+	CMP  R13, R23
+	BEQ  leave
+	SUBS $1, R22
+	BNE  wait
+	B    leave
 
 taken:
 	ADDW $1, R21
