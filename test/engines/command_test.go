@@ -146,7 +146,11 @@ func requireProgram(t *testing.T, names ...string) (path string) {
 // refuses long ones.
 func runDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/run", "e")
+	parent := "/run"
+	if os.Geteuid() != 0 {
+		parent = os.Getenv("XDG_RUNTIME_DIR")
+	}
+	dir, err := os.MkdirTemp(parent, "e")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,10 @@ func (c *cri) networkPod(name string, port int) string {
 		"log_directory": c.dir,
 		"dns_config":    object{"servers": []string{"192.0.2.53"}, "searches": []string{"cluster.test"}},
 		"port_mappings": []object{{"container_port": 80, "host_port": port}},
-		"linux":         object{"security_context": object{"namespace_options": inPod}, "cgroup_parent": c.parent()},
+		"linux": object{
+			"security_context": object{"namespace_options": inPod}, "cgroup_parent": c.parent(),
+			"sysctls": object{"net.ipv4.ip_unprivileged_port_start": "7", "kernel.shmmni": "77"},
+		},
 	}))
 }
 
@@ -63,6 +66,7 @@ func TestCRINetwork(t *testing.T) {
 		other := c.start(pod, "other", idle, within)
 
 		c.says("net-host", "exec", "--sync", other, "hostname")
+		c.says("7\n77", "exec", "--sync", other, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/kernel/shmmni")
 		c.says("search cluster.test\nnameserver 192.0.2.53", "exec", "--sync", other, "cat", "/etc/resolv.conf")
 		eventually(t, "one container reaches the other", func() bool {
 			return strings.Contains(c.try("exec", "--sync", other, "wget", "-qO-", "http://127.0.0.1/").stdout, "of the pod")

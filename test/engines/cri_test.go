@@ -177,6 +177,8 @@ func TestCRI(t *testing.T) {
 			{"mounts", criMounts},
 			{"pid", criSharedPid},
 			{"stats", criStats},
+			{"profile", criProfile},
+			{"node", criNode},
 		} {
 			t.Run(s.name, func(t *testing.T) {
 				here := *c
@@ -268,7 +270,7 @@ func criSecurity(c *cri, name string) {
 func criLimits(c *cri, name string) {
 	requireController(c.t, "memory", "cpu", "cpuset")
 	id := c.start(c.pod, name, idle, object{"linux": object{
-		"resources":        object{"memory_limit_in_bytes": 67108864, "cpu_quota": 50000, "cpu_period": 100000, "cpu_shares": 512, "oom_score_adj": 500},
+		"resources":        object{"memory_limit_in_bytes": 67108864, "cpu_quota": 50000, "cpu_period": 100000, "cpu_shares": 512, "cpuset_cpus": "0", "oom_score_adj": 500},
 		"security_context": object{"namespace_options": ownPid},
 	}})
 	pid := c.field(id, ".info.pid")
@@ -276,6 +278,7 @@ func criLimits(c *cri, name string) {
 		c.t.Errorf("memory limit %s", got)
 	}
 	c.says("500", "exec", "--sync", id, "cat", "/proc/1/oom_score_adj")
+	c.says("1", "exec", "--sync", id, "nproc")
 	c.do("update", "--memory", "100663296", "--cpu-quota", "25000", "--cpu-share", "256", id)
 	if got := memoryLimit.value(c.t, pid); got != "100663296" {
 		c.t.Errorf("memory limit after the update %s", got)
@@ -328,4 +331,40 @@ func criStats(c *cri, name string) {
 		c.t.Errorf("stats: %+v", stats)
 	}
 	c.do("rm", "-f", id)
+}
+
+// criProfile: a seccomp profile from a file of the node, and a probe that it refuses.
+func criProfile(c *cri, name string) {
+	id := c.start(c.pod, name, idle, object{"linux": object{"security_context": object{
+		"namespace_options": ownPid, "seccomp": object{"profile_type": 2, "localhost_ref": optionFiles(c.t) + "/chmod.json"},
+	}}})
+	if r := c.try("exec", "--sync", id, "chmod", "700", "/tmp"); r.code == 0 || !strings.Contains(r.stderr, "No anode") {
+		c.t.Errorf("what the profile forbids: %s", r)
+	}
+	c.says("x", "exec", "--sync", id, "echo", "x")
+	c.do("rm", "-f", id)
+}
+
+// criNode: a privileged container in the node's namespaces, whose mounts the node sees.
+func criNode(c *cri, name string) {
+	if why, not := noSysResource(); not {
+		c.t.Skip(why)
+	}
+	dir := optionFiles(c.t)
+	ofNode := object{"network": node, "pid": node, "ipc": node}
+	pod := c.runPod(name, object{"pid": node, "privileged": true})
+	id := c.start(pod, name, idle, object{
+		"mounts": []object{{"container_path": "/shared", "host_path": dir + "/shared", "propagation": 2}},
+		"linux":  object{"security_context": object{"namespace_options": ofNode, "privileged": true}},
+	})
+	for _, kind := range []string{"net", "pid"} {
+		c.says(namespace(c.t, kind), "exec", "--sync", id, "readlink", "/proc/self/ns/"+kind)
+	}
+	c.do("exec", "--sync", id, "sh", "-c", "mkdir /shared/made && mount -t tmpfs x /shared/made && touch /shared/made/file")
+	if !exists(dir + "/shared/made/file") {
+		c.t.Error("a mount in the container does not reach the node")
+	}
+	c.do("exec", "--sync", id, "umount", "/shared/made")
+	c.do("stopp", pod)
+	c.do("rmp", pod)
 }

@@ -133,16 +133,22 @@ func standInLayer(t *testing.T) v1.Layer {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if h.Name != "etc/passwd" && h.Name != "etc/group" {
+		switch h.Name {
+		case "etc/passwd", "etc/group", "bin/ls", "bin/pgrep", "bin/ipcs":
+		default:
 			addFile(t, w, h, data)
 		}
 	}
 	file := func(name string, mode int64, data []byte) {
 		addFile(t, w, &tar.Header{Name: name, Mode: mode, Size: int64(len(data))}, data)
 	}
-	file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/tmp:/bin/sh\ndefault-user:x:1000:1000::/tmp:/bin/sh\n"))
+	file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/tmp:/bin/sh\nnobody:x:65534:65534::/tmp:/bin/sh\ndefault-user:x:1000:1000::/tmp:/bin/sh\n"))
 	file("etc/group", 0o644, []byte("root:x:0:\nwww-data:x:33:\nusers:x:100:\ndefault-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"))
 	file("bin/nginx", 0o755, busybox)
+	file("bin/ls", 0o755, busybox) // a spec masks it, which must not be all of busybox
+	// Two that Debian's busybox is built without.
+	file("bin/pgrep", 0o755, []byte("#!/bin/sh\ncd /proc; for p in [0-9]*; do test \"$(cat $p/comm)\" != $1 || echo $p; done 2>/dev/null\n"))
+	file("bin/ipcs", 0o755, []byte("#!/bin/sh\ncat /proc/sysvipc/shm\n"))
 	file("bin/geteuid", 0o4755, buildGeteuid(t))
 	closeTar(t, w)
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })

@@ -3,6 +3,7 @@ package engines
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,6 +25,11 @@ func newDocker(t *testing.T, rt runtimeUnderTest, flags ...string) *dockerd {
 	docker := requireProgram(t, "docker", "dockerd", "containerd", "iptables")
 	d := &dockerd{dir: t.TempDir(), run: runDir(t), rt: rt}
 	d.client = client{t: t, name: "docker", base: []string{docker, "-H", "unix://" + d.run + "/sock"}, env: []string{"DOCKER_CONFIG=" + d.dir}}
+	for dir := d.dir; dir != filepath.Dir(os.Getenv(dirVar)); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o711); err != nil { // mapped users must come through
+			t.Fatal(err)
+		}
+	}
 	d.start(flags...)
 	t.Cleanup(func() {
 		d.try("swarm", "leave", "--force")
@@ -41,7 +47,7 @@ func newDocker(t *testing.T, rt runtimeUnderTest, flags ...string) *dockerd {
 
 // own is what a daemon without containers keeps.
 func (d *dockerd) own() engineState {
-	return engineState{processes: []string{"dockerd", "containerd"}, mounts: []string{d.dir + "/data"}}
+	return engineState{processes: []string{"dockerd", "containerd"}, mounts: []string{d.dir + "/data", d.dir + "/data/100000.100000"}}
 }
 
 // start starts the daemon and waits until it answers.
@@ -69,6 +75,11 @@ func (d *dockerd) start(flags ...string) {
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
+	d.t.Cleanup(func() {
+		if text, err := os.ReadFile(d.dir + "/log"); err == nil && d.t.Failed() {
+			d.t.Logf("dockerd says:\n%s", text[max(0, len(text)-2000):])
+		}
+	})
 	eventually(d.t, "dockerd answers", func() bool { return d.try("version").code == 0 })
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -118,4 +119,20 @@ func (c client) podmanFigures(name string) figures {
 		}
 	}
 	return figures{memory: n[1], cpu: time.Duration(n[0]), processes: n[2]}
+}
+
+// TestFeltRootless is podman as a user, with systemd's help: the groups that a user may have
+// are below the user's own manager.
+func TestFeltRootless(t *testing.T) {
+	if os.Geteuid() == 0 || driver() != "systemd" {
+		t.Skip("needs a user with a systemd of its own: make engines-vm")
+	}
+	for _, name := range runtimesUnderTest() {
+		t.Run(name, func(t *testing.T) {
+			p := newPodman(t, findRuntime(t, name))
+			testFelt(t, feltDocker{p, p.podmanFigures})
+			p.prints("0 1000 1 1 100000 65536", "run", "--rm", "--network", "none", imageRef, "sh", "-c", "echo $(cat /proc/self/uid_map)")
+			p.prints("1000", "run", "--rm", "--network", "none", "--userns", "keep-id", imageRef, "id", "-u")
+		})
+	}
 }

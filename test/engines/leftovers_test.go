@@ -20,7 +20,7 @@ type engineState struct {
 }
 
 // engineGroups are the groups that engines make once and keep, below the island's.
-var engineGroups = []string{"init", "docker", "docker/buildkit", "libpod_parent", "libpod_parent/conmon", "engines", "k8s.io"}
+var engineGroups = []string{"init", "docker", "docker/buildkit", "docker/parent", "libpod_parent", "libpod_parent/conmon", "engines", "k8s.io"}
 
 // nothingLeft checks that the containers, all of them removed, have left no process,
 // mount or cgroup: on the island everything is visible, and nobody else is there.

@@ -68,16 +68,20 @@ func eachRuntime(t *testing.T, test func(*testing.T, runtimeUnderTest)) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	names := strings.Fields(os.Getenv("BOX_ENGINES_RUNTIMES"))
-	if len(names) == 0 {
-		names = []string{"runc", "box-runtime"}
-	}
-	for _, name := range names {
+	for _, name := range runtimesUnderTest() {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			rt := findRuntime(t, name)
 			test(t, rt)
 		})
 	}
+}
+
+// runtimesUnderTest are names or paths.
+func runtimesUnderTest() []string {
+	if names := strings.Fields(os.Getenv("BOX_ENGINES_RUNTIMES")); len(names) > 0 {
+		return names
+	}
+	return []string{"runc", "box-runtime"}
 }
 
 // findRuntime looks for a runtime; box-runtime is the one that was built.

@@ -12,7 +12,8 @@ func newPodman(t *testing.T, rt runtimeUnderTest) client {
 	bin := requireProgram(t, "podman", "conmon")
 	dir, run := t.TempDir(), runDir(t)
 	conf := run + "/containers.conf"
-	if err := os.WriteFile(conf, []byte("[containers]\ninit_path = \"/usr/bin/docker-init\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(conf, []byte("[containers]\ninit_path = \"/usr/bin/docker-init\"\n"+
+		"[engine]\ninfra_image = \""+imageRef+"\"\ninfra_command = \"/bin/sleep 1000000\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c := client{t: t, name: "podman", env: []string{"CONTAINERS_CONF=" + conf}, base: []string{
@@ -24,6 +25,9 @@ func newPodman(t *testing.T, rt runtimeUnderTest) client {
 		c.try("rm", "-f", "-a", "-t", "0")
 		nothingLeft(t, engineState{mounts: []string{dir + "/root/overlay"}})
 		unmountBelow(dir)
+		if os.Geteuid() != 0 { // some files belong to the user's subordinate ids
+			c.do("unshare", "rm", "-rf", dir+"/root", run+"/run")
+		}
 	})
 	return c
 }
@@ -43,6 +47,9 @@ func TestPodman(t *testing.T) {
 				{"systemd", testSystemdMode},
 				{"preserve", testPreserveFDs},
 				{"built", testPodmanBuild},
+				{"kube", testKube},
+				{"auto", testAutoUserns},
+				{"hooks", testHooks},
 			})
 		})
 	})
