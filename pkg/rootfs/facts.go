@@ -111,7 +111,7 @@ func fullMounts(mountinfo string) (paths []string) {
 			continue
 		}
 		if kind, _, _ := strings.Cut(fs, " "); kind == "proc" || kind == "sysfs" {
-			paths = append(paths, unescape.Replace(fields[4]))
+			paths = append(paths, unescape(fields[4]))
 		}
 	}
 	slices.Reverse(paths)
@@ -119,7 +119,12 @@ func fullMounts(mountinfo string) (paths []string) {
 }
 
 // unescape undoes what the kernel does to paths in mountinfo.
-var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+func unescape(path string) string {
+	if !strings.Contains(path, `\`) {
+		return path
+	}
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
+}
 
 // covered says that the destination lies below an earlier mount: what the root has
 // there now says nothing.

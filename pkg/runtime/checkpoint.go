@@ -148,16 +148,22 @@ func (c *container) streams() []string {
 	return names
 }
 
-// outside are the namespaces that criu can leave alone when they were joined, and what
-// it calls them.
-var outside = map[specs.LinuxNamespaceType][2]string{
-	specs.NetworkNamespace: {"net", "extRootNetNS"}, specs.PIDNamespace: {"pid", "extRootPidNS"},
+// outside tells whether criu can leave a namespace alone when it was joined, and what it
+// calls it.
+func outside(t specs.LinuxNamespaceType) (words [2]string, ok bool) {
+	switch t {
+	case specs.NetworkNamespace:
+		return [2]string{"net", "extRootNetNS"}, true
+	case specs.PIDNamespace:
+		return [2]string{"pid", "extRootPidNS"}, true
+	}
+	return words, false
 }
 
 // externalNamespaces names the joined namespaces for a dump.
 func externalNamespaces(list []specs.LinuxNamespace) (external []string, err error) {
 	for _, n := range list {
-		words, ok := outside[n.Type]
+		words, ok := outside(n.Type)
 		if !ok || n.Path == "" {
 			continue
 		}

@@ -152,7 +152,7 @@ func (c *restoration) inheritStreams(dirs *images) error {
 // enterNamespaces names the namespaces that the specification has by path.
 func (c *restoration) enterNamespaces() error {
 	for _, n := range c.spec.Linux.Namespaces {
-		words, ok := outside[n.Type]
+		words, ok := outside(n.Type)
 		switch {
 		case n.Path == "":
 		case ok:

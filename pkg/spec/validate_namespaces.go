@@ -177,25 +177,26 @@ func checkSysctlOwner(s *specs.Spec, name, path string) error {
 	return nil
 }
 
-// procNames are the entries of /proc/PID/ns that differ from the type's name.
-var procNames = map[specs.LinuxNamespaceType]string{
-	specs.NetworkNamespace: "net",
-	specs.MountNamespace:   "mnt",
+// procName is the entry of /proc/PID/ns for a type.
+func procName(t specs.LinuxNamespaceType) string {
+	switch t {
+	case specs.NetworkNamespace:
+		return "net"
+	case specs.MountNamespace:
+		return "mnt"
+	}
+	return string(t)
 }
 
 // isHostNamespace tells whether a namespace that is joined is the one the
 // runtime is in. A path that cannot be looked at cannot be joined either; the
 // join reports it.
 func isHostNamespace(ns *specs.LinuxNamespace) bool {
-	name, ok := procNames[ns.Type]
-	if !ok {
-		name = string(ns.Type)
-	}
 	var joined, own unix.Stat_t
 	if err := unix.Stat(ns.Path, &joined); err != nil {
 		return errors.Is(err, fs.ErrPermission) // when in doubt, it is
 	}
-	if err := unix.Stat("/proc/self/ns/"+name, &own); err != nil {
+	if err := unix.Stat("/proc/self/ns/"+procName(ns.Type), &own); err != nil {
 		return true
 	}
 	return joined.Dev == own.Dev && joined.Ino == own.Ino
