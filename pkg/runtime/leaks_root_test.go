@@ -104,7 +104,10 @@ func TestVerbsLeaveNoDescriptors(t *testing.T) {
 // kill --all is for the members of the container's group: a number that has passed on to
 // a stranger, and one that is not seen here (0), are left alone.
 func TestSignalsReachMembersOnly(t *testing.T) {
-	b := newBench(t, "sh", "-c", `trap 'echo first' USR1; sh -c "trap 'echo second; exit' USR1; echo ready; sleep 1000 & wait" & wait; wait`)
+	// Neither ends by itself: the one that is told first must not take the other with it.
+	b := newBench(t, "sh", "-c", `trap 'echo first' USR1
+		sh -c "trap 'echo second' USR1; echo ready; while :; do sleep 1000 & wait; done" &
+		while :; do wait; done`)
 	b.save()
 	run := b.command("run", b.id)
 	out, err := run.StdoutPipe()

@@ -62,8 +62,13 @@ var (
 	processesIn = control{"pids", "pids.current", "pids.current"}
 )
 
-// heavy is a command that holds 10 MiB of memory, at least, and ends on SIGTERM with 5.
-const heavy = "trap 'exit 5' TERM; x=$(yes | head -c 10485760); while :; do sleep 0.1; done"
+// held is the memory that heavy holds, at least. The shell may take twice as much: still
+// less than what swallow gets until the kernel looks for somebody to kill.
+const held = 4 * mebibyte
+
+// heavy is a command that holds memory, makes the file /ready when it does, and ends on
+// SIGTERM with 5.
+var heavy = fmt.Sprintf("trap 'exit 5' TERM; x=$(yes | head -c %d); : >/ready; while :; do sleep 0.1; done", held)
 
 // swallow is a command that needs so many MiB of memory at once. 137 is a kill.
 func swallow(mib int) string {
@@ -75,7 +80,7 @@ func testFelt(t *testing.T, e managed) {
 	requireController(t, "memory", "cpu", "pids")
 	wide := limits{memory: 64 * mebibyte, cpus: 0.8, processes: 16}
 	tight := limits{memory: 24 * mebibyte, cpus: 0.2, processes: 16}
-	e.start("felt", heavy, wide)
+	startHeavy(t, e, wide)
 	if r := e.exec("felt", "echo out"); strings.TrimSpace(r.stdout) != "out" || r.code != 0 {
 		t.Errorf("exec: %s", r)
 	}
@@ -84,7 +89,7 @@ func testFelt(t *testing.T, e managed) {
 	}
 	if !e.update("felt", tight) {
 		e.remove("felt")
-		e.start("felt", heavy, tight)
+		startHeavy(t, e, tight)
 	}
 	if r := e.exec("felt", swallow(40)); r.code == 0 {
 		t.Errorf("40 MiB with a limit of 24: %s", r)
@@ -103,6 +108,13 @@ func testFelt(t *testing.T, e managed) {
 	e.start("starved", "sleep 0.2; exec "+swallow(128), limits{memory: 16 * mebibyte})
 	eventually(t, "the engine knows that it was killed for want of memory", func() bool { return e.outOfMemory("starved") })
 	e.remove("starved")
+}
+
+// startHeavy starts the container, and waits until it holds what it will hold.
+func startHeavy(t *testing.T, e managed, l limits) {
+	t.Helper()
+	e.start("felt", heavy, l)
+	eventually(t, "the container holds its memory", func() bool { return e.exec("felt", "test -e /ready").code == 0 })
 }
 
 // unified tells whether there is nothing but cgroup v2.
@@ -153,14 +165,13 @@ func killOthers(t *testing.T, pid string) {
 func feltFigures(t *testing.T, e managed) {
 	t.Helper()
 	pid := e.pid("felt")
-	eventually(t, "it holds its memory", func() bool { return number(t, memoryUsed.value(t, pid)) > 10*mebibyte })
 	least := cpuTime(t, pid)
 	f := e.figures("felt")
 	most := cpuTime(t, pid)
 	if f.cpu < least-10*time.Millisecond || f.cpu > most+10*time.Millisecond {
 		t.Errorf("%v of processor time, the kernel says between %v and %v", f.cpu, least, most)
 	}
-	if used := number(t, memoryUsed.value(t, pid)); f.memory < 10*mebibyte || f.memory > used+2*mebibyte || f.memory < used-8*mebibyte {
+	if used := number(t, memoryUsed.value(t, pid)); f.memory < held || f.memory > used+2*mebibyte || f.memory < used-8*mebibyte {
 		t.Errorf("%d bytes of memory, the kernel says %d", f.memory, used)
 	}
 	if n := number(t, processesIn.value(t, pid)); f.processes != 0 && (f.processes < n-1 || f.processes > n+1) {

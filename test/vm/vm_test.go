@@ -19,6 +19,7 @@ func TestLimits(t *testing.T) {
 	env := []string{"BOX_TEST_RUNTIME=" + testkit.Build(t, "./cmd/box-runtime", false)}
 	for _, mode := range []vm.Mode{vm.Root, vm.User} {
 		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
 			testkit.VMTests(t, vm.Config{Mode: mode, Env: env, Timeout: 8 * time.Minute}, "./test/limits")
 		})
 	}
@@ -40,6 +41,7 @@ func TestPackages(t *testing.T) {
 		"./pkg/netdev":   "",
 	} {
 		t.Run(pkg, func(t *testing.T) {
+			t.Parallel() // a machine is one thread of the host's
 			var args []string
 			if skip != "" {
 				args = []string{"-test.skip=" + skip}
