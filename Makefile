@@ -22,7 +22,7 @@ BUILDFLAGS = -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFL
 PROGRAMS = box box-runtime box-monitor
 
 .DEFAULT_GOAL := help
-.PHONY: help build install uninstall demo test unit e2e lint criu runc-suite critest engines-vm fuzz bench mirror images clean check-go check-root
+.PHONY: help build install uninstall demo test unit e2e lint criu runc-suite critest engines engines-vm fuzz bench mirror images clean check-go check-root
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,11 @@ critest: check-root build ## run Kubernetes' runtime conformance tests with runc
 	@GO='$(GO)' sh scripts/cri-tools.sh crictl >/dev/null
 	@GO='$(GO)' sh scripts/cri-tools.sh critest >/dev/null
 	@BOX_BIN=$(CURDIR)/bin BOX_CRITEST='$(or $(FOCUS),.)' $(GO) test -count=1 -timeout 1h -v -run TestCritest ./test/engines
+
+engines: check-root build ## run all tests of engines on this host, those that make test leaves out, too (FOCUS="TestFelt")
+	@sh scripts/test-deps.sh
+	@GO='$(GO)' sh scripts/cri-tools.sh crictl >/dev/null
+	@BOX_ENGINES=all BOX_BIN=$(CURDIR)/bin $(GO) test -count=1 -timeout 1h -v -run '$(or $(FOCUS),.)' ./test/engines
 
 engines-vm: check-root ## ask every engine in the test VM whether limits are felt: cgroup v2, both drivers, rootless
 	@sh scripts/test-deps.sh

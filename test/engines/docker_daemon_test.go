@@ -33,6 +33,7 @@ func subordinateIDs(t *testing.T) {
 // TestDockerUserns: a daemon that maps every container's users, with options and scenarios
 // of one that does not.
 func TestDockerUserns(t *testing.T) {
+	requireAll(t)
 	eachRuntime(t, func(t *testing.T, rt runtimeUnderTest) {
 		subordinateIDs(t)
 		d := newDocker(t, rt, "--userns-remap", "nobody:nogroup")
@@ -84,6 +85,7 @@ func testRemapped(c client, name string) {
 // TestDockerLiveRestore: containers live on while the daemon is dead, and it finds them
 // again.
 func TestDockerLiveRestore(t *testing.T) {
+	requireAll(t)
 	eachRuntime(t, func(t *testing.T, rt runtimeUnderTest) {
 		d := newDocker(t, rt, "--live-restore")
 		d.sleeper("alive", "--memory", "64m")

@@ -18,6 +18,7 @@ type feltCRI struct {
 }
 
 func TestFeltCRI(t *testing.T) {
+	requireAll(t)
 	eachRuntime(t, func(t *testing.T, rt runtimeUnderTest) {
 		testFelt(t, feltCRI{newCRI(t, rt), map[string]string{}})
 	})
@@ -126,6 +127,7 @@ func (c *ctrd) listen() *mentions {
 }
 
 func TestFeltContainerd(t *testing.T) {
+	requireAll(t)
 	eachRuntime(t, func(t *testing.T, rt runtimeUnderTest) {
 		c := newContainerd(t, rt)
 		testFelt(t, feltCtr{c, c.listen()})

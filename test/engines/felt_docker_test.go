@@ -61,6 +61,7 @@ func (e feltDocker) outOfMemory(name string) bool {
 }
 
 func TestFeltDocker(t *testing.T) {
+	requireAll(t)
 	eachRuntime(t, func(t *testing.T, rt runtimeUnderTest) {
 		d := newDocker(t, rt, "--exec-opt", "native.cgroupdriver="+driver())
 		testFelt(t, feltDocker{d.client, d.figures})
@@ -97,6 +98,7 @@ func (d *dockerd) figures(name string) figures {
 }
 
 func TestFeltPodman(t *testing.T) {
+	requireAll(t)
 	eachRuntime(t, func(t *testing.T, rt runtimeUnderTest) {
 		p := newPodman(t, rt)
 		testFelt(t, feltDocker{p, p.podmanFigures})

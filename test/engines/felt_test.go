@@ -117,6 +117,15 @@ func startHeavy(t *testing.T, e managed, l limits) {
 	eventually(t, "the container holds its memory", func() bool { return e.exec("felt", "test -e /ready").code == 0 })
 }
 
+// requireAll skips what takes minutes and in what not every engine is steady, also with
+// runc, unless it is asked for.
+func requireAll(t *testing.T) {
+	t.Helper()
+	if os.Getenv("BOX_ENGINES") != "all" {
+		t.Skip("takes minutes: make engines")
+	}
+}
+
 // unified tells whether there is nothing but cgroup v2.
 func unified() bool { return exists("/sys/fs/cgroup/cgroup.controllers") }
 

@@ -47,6 +47,11 @@ func TestPodman(t *testing.T) {
 				{"systemd", testSystemdMode},
 				{"preserve", testPreserveFDs},
 				{"built", testPodmanBuild},
+			})
+		})
+		t.Run("more", func(t *testing.T) {
+			requireAll(t)
+			testScenarios(t, p, []scenario{
 				{"kube", testKube},
 				{"auto", testAutoUserns},
 				{"hooks", testHooks},

@@ -37,7 +37,7 @@ func TestEngines(t *testing.T) {
 				t.Fatal(err)
 			}
 			env := []string{
-				"BOX_BIN=" + filepath.Dir(testkit.Build(t, "./cmd/box-runtime", false)),
+				"BOX_ENGINES=all", "BOX_BIN=" + filepath.Dir(testkit.Build(t, "./cmd/box-runtime", false)),
 				"BOX_ENGINES_CACHE=" + filepath.Join(cache, "box-test"), "BOX_ENGINES_DRIVER=" + run.driver,
 			}
 			if !all {
