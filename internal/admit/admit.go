@@ -16,15 +16,15 @@
 // What always holds:
 //   - Nobody waits for ever. The places are there for memory's sake, not for
 //     correctness: after two seconds in which nobody has got one, and after half a minute
-//     at most, a process goes on without, as it does on every error. Holders do not depend on others: before they wait for anything that they
-//     have not made themselves (a hook, the end of a container) they give the place
-//     back with Leave.
+//     at most, a process goes on without, as it does on every error. Holders do not
+//     depend on others: before they wait for anything that they have not made themselves
+//     (a hook, the end of a container) they give the place back with Leave.
 //   - A place comes back however its holder dies. It is a unit of a System V semaphore
 //     taken with SEM_UNDO, which the kernel gives back when the process ends (semop(2)).
 //   - Nobody else can stop us. The semaphore belongs to our user, and only it and root
 //     may use it; one that another user has made under our key is not waited for. A
 //     container that is given the host's IPC namespace, and root in it, can hold all
-//     places: it costs the others the two seconds.
+//     places: it costs each of the others two seconds.
 //   - Only the verbs that make containers wait: run and create. An argument that happens
 //     to be called so costs its caller nothing but a place.
 //

@@ -96,7 +96,7 @@ func TestHalfMadeBridgeIsFinished(t *testing.T) {
 		w.must(err)
 		br, err := netlink.LinkByName(st.Bridge)
 		w.must(err)
-		addrs, err := netlink.AddrList(br, netlink.FAMILY_V4)
+		addrs, err := settled(func() ([]netlink.Addr, error) { return netlink.AddrList(br, netlink.FAMILY_V4) })
 		w.must(err)
 		for i := range addrs {
 			w.must(netlink.AddrDel(br, &addrs[i]))

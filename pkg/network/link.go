@@ -25,6 +25,21 @@ func openLinks() (links, error) {
 	return links{h}, nil
 }
 
+// dumpTries bounds settled: a host on which links come and go without end is to get
+// an error, not a hang.
+const dumpTries = 50
+
+// settled lists until nothing came or went while the kernel wrote the list: it marks
+// one that may be wrong (NLM_F_DUMP_INTR), and other engines make links at any time.
+func settled[T any](list func() ([]T, error)) (all []T, err error) {
+	for range dumpTries {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // ownBridge looks for the bridge name with the MAC address mac. It gives nil if
 // there is none, and an error of class ErrConflict if the name is somebody
 // else's.
@@ -232,7 +247,7 @@ func (l links) uplink() (name string, mtu int) {
 
 // taken lists the networks that the host knows a way to, and its name servers.
 func (l links) taken() ([]netip.Prefix, error) {
-	routes, err := l.RouteList(nil, unix.AF_INET)
+	routes, err := settled(func() ([]netlink.Route, error) { return l.RouteList(nil, unix.AF_INET) })
 	if err != nil {
 		return nil, fmt.Errorf("list routes of the host: %w", err)
 	}

@@ -195,7 +195,7 @@ func (w *world) expectIPv6Off(name string) {
 	}
 	l, err := netlink.LinkByName(name)
 	w.must(err)
-	addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+	addrs, err := settled(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V6) })
 	w.must(err)
 	if len(addrs) > 0 {
 		w.t.Errorf("%s has IPv6 addresses: %v", name, addrs)

@@ -20,7 +20,7 @@ const aliasPrefix = "box: "
 // A bridge with a port in it serves a container, and then its run root exists in
 // some mount namespace that is not ours.
 func (l links) orphans() ([]netlink.Link, error) {
-	all, err := l.LinkList()
+	all, err := settled(l.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}

@@ -233,7 +233,7 @@ func (w *world) refuse(ns *os.File, proto, addr, name string) {
 func (w *world) left() (out []string) {
 	w.t.Helper()
 	w.in(w.host, func() {
-		links, err := netlink.LinkList()
+		links, err := settled(netlink.LinkList)
 		w.must(err)
 		for _, l := range links {
 			if n := l.Attrs().Name; n != "lo" && n != "up0" && !strings.HasPrefix(n, "docker") {

@@ -102,7 +102,6 @@ func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	set.Ahead(netdev.RaiseLoopback)
 	c := &creation{rt: r, opts: o, spec: config, set: set, facts: gatherFacts(), listen: listenFDs()}
 	c.container = &container{dir: r.dir(id), record: newRecord(id, bundle, config)}
 	c.KeepKeyring = o.NoNewKeyring
@@ -110,7 +109,6 @@ func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
 		c.Pipes = callersPipes()
 	}
 	if err := c.claim(); err != nil {
-		set.Drop()
 		return nil, err
 	}
 	return c, nil
@@ -165,6 +163,7 @@ func (c *creation) claim() error {
 // build does the work of create, in the order in which things come to depend on each
 // other. Whatever it leaves behind on failure, abandon removes.
 func (c *creation) build(ctx context.Context) error {
+	c.set.Ahead(netdev.RaiseLoopback)
 	if err := c.prepare(); err != nil {
 		return err
 	}

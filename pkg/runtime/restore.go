@@ -76,7 +76,10 @@ func (c *restoration) restore(ctx context.Context, o *RestoreOptions, dirs *imag
 	if err := c.prepare(); err != nil {
 		return err
 	}
-	if err := errors.Join(c.makeGroup(), c.setDevices()); err != nil {
+	if err := c.makeGroup(); err != nil { // then it may be somebody else's
+		return err
+	}
+	if err := c.setDevices(); err != nil {
 		return err
 	}
 	if err := c.keepCompiledFilter(); err != nil {
