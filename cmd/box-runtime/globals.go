@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -137,13 +136,5 @@ func (g *globals) line(level, message string) []byte {
 
 // printVersion writes the three lines that dockerd and podman read.
 func printVersion(w io.Writer) {
-	commit := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				commit = s.Value
-			}
-		}
-	}
 	fmt.Fprintf(w, "%s version %s\ncommit: %s\nspec: %s\n", program(), version, commit, specs.Version)
 }

@@ -25,8 +25,12 @@ import (
 	"box/pkg/runtime"
 )
 
-// version is the release; the build sets it with -ldflags -X.
-var version = "0.1.0-dev"
+// version is the release and commit the state of the source; the build sets both with
+// -ldflags -X.
+var (
+	version = "0.1.0-dev"
+	commit  = "unknown"
+)
 
 func main() { os.Exit(run(os.Args)) }
 

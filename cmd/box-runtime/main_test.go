@@ -50,6 +50,18 @@ func TestVersionIsWhatEnginesRead(t *testing.T) {
 	}
 }
 
+func TestVersionSaysWhatTheBuildSet(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "named")
+	flags := "-X main.version=1.2.3 -X main.commit=0123456789ab"
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-ldflags", flags, "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	out, err := exec.Command(program, "--version").Output()
+	if err != nil || !strings.HasPrefix(string(out), "named version 1.2.3\ncommit: 0123456789ab\nspec: 1.") {
+		t.Errorf("%v, %q", err, out)
+	}
+}
+
 func TestAnswersWithoutContainers(t *testing.T) {
 	dir := t.TempDir()
 	root := filepath.Join(dir, "state")
