@@ -84,24 +84,30 @@ type stepFailure struct {
 func (e *stepFailure) Error() string { return e.text }
 func (e *stepFailure) Unwrap() error { return e.step }
 
-// begin adds the first steps of every program.
+// begin adds the first steps of a program that makes files.
 func (b *Assembly) begin() {
 	b.add(
-		launch.Step{
-			Name: "become untraceable", Call: launch.Prctl,
-			Args: []launch.Arg{launch.Int(unix.PR_SET_DUMPABLE), launch.Int(0)},
-			Why:  "first of all: a container that is joined could trace us and take our descriptors (CVE-2016-9962)",
-		},
+		becomeUntraceable,
 		launch.Step{
 			Name: "clear the umask", Call: launch.Umask, Args: []launch.Arg{launch.Int(0)},
 			Why: "files and directories get the modes that the spec gives them",
 		},
-		launch.Step{
-			Name: "create a session", Call: launch.Setsid,
-			Why: "the command is its leader, and the terminal of whoever called us is none of its business",
-		},
+		createSession,
 	)
 }
+
+// The first steps of every program that shows itself to a container.
+var (
+	becomeUntraceable = launch.Step{
+		Name: "become untraceable", Call: launch.Prctl,
+		Args: []launch.Arg{launch.Int(unix.PR_SET_DUMPABLE), launch.Int(0)},
+		Why:  "first of all: a container that is joined could trace us and take our descriptors (CVE-2016-9962)",
+	}
+	createSession = launch.Step{
+		Name: "create a session", Call: launch.Setsid,
+		Why: "the command is its leader, and the terminal of whoever called us is none of its business",
+	}
+)
 
 // execute adds the last step, whose failure is told to whoever listens. It is not
 // about the probe's findings any more.

@@ -85,7 +85,7 @@ func (h *Hook) Assemble() (*Assembly, error) {
 	if h.Process != nil {
 		b.confine(h.Process)
 	}
-	b.begin()
+	b.add(becomeUntraceable, createSession)
 	if HookEnters(h.Join) {
 		namespaces.AddEnter(b.Plan, launch.Int(h.Pidfd), h.Join)
 		b.Plan.Successor("enter the container's pid namespace", "the rights over it come with the user namespace, which only the program joins")

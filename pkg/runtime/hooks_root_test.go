@@ -88,3 +88,29 @@ func TestCreateContainerHookStandsInTheRoot(t *testing.T) {
 		t.Errorf("the hook's mount reached the host: %q, %v", data, err)
 	}
 }
+
+// Hooks of the host make files as those of whoever calls us are made; those of the
+// container as its command's are.
+func TestHooksMakeFilesForNobodyElse(t *testing.T) {
+	b := newBench(t, "true")
+	hook := func(file string) []specs.Hook {
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "umask > " + file}}}
+	}
+	mask := uint32(0o37)
+	b.spec.Process.User.Umask = &mask
+	b.spec.Hooks = &specs.Hooks{
+		CreateRuntime: hook("runtime"), CreateContainer: hook("container"), StartContainer: hook("/tmp/start"),
+	}
+	b.save()
+	cmd := b.command("run", b.id)
+	cmd.Args = append([]string{"sh", "-c", `umask 027; exec "$@"`, "sh"}, cmd.Args...)
+	cmd.Path = "/bin/sh"
+	if r := finish(t, cmd); r.code != 0 {
+		t.Fatalf("run: %+v", r)
+	}
+	for file, want := range map[string]string{"runtime": "0027\n", "rootfs/container": "0027\n", "rootfs/tmp/start": "0037\n"} {
+		if got := testkit.Text(t, b.bundle+"/"+file); got != want {
+			t.Errorf("%s: umask %q, want %q", file, got, want)
+		}
+	}
+}
