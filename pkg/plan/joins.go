@@ -62,20 +62,23 @@ func (b *Assembly) enterRoot(fd int) {
 	rootfs.AddChroot(b.Plan, "as the container's first process has done")
 }
 
-// Hook is all that the plan of a hook in a container depends on. It is born in the pid
-// namespace (namespaces.EnterPid) unless HookEnters says otherwise.
+// Hook is all that the plan of a hook depends on. One that joins a container is born in its
+// pid namespace (namespaces.EnterPid) unless HookEnters says otherwise.
 type Hook struct {
 	Path      string
 	Args, Env []string
 	// Process makes it a program of the container, with the command's credentials. Nil
 	// makes it one of the host, found before the container's root is pivoted.
 	Process *Process
-	// Rootfs is the root directory by its path on the host: where those of the host begin.
-	Rootfs string
-	// Join are the namespaces to join, as CLONE_NEW* flags.
+	// Dir is the directory, by its path on the host, where those of the host begin.
+	Dir string
+	// Join are the namespaces to join, as CLONE_NEW* flags. A hook of the host without any
+	// stays in its parent's session, too.
 	Join uintptr
-	// Pidfd is the descriptor of a process of the container.
-	Pidfd  int
+	// Pidfd is the descriptor of a process of the container, if there are any to join.
+	Pidfd int
+	// Root is as for Exec, for a program of the container.
+	Root   int
 	Layout Layout
 }
 
@@ -85,7 +88,9 @@ func (h *Hook) Assemble() (*Assembly, error) {
 	if h.Process != nil {
 		b.confine(h.Process)
 	}
-	b.add(becomeUntraceable, createSession)
+	if h.Join != 0 || h.Process != nil {
+		b.add(becomeUntraceable, createSession)
+	}
 	if HookEnters(h.Join) {
 		namespaces.AddEnter(b.Plan, launch.Int(h.Pidfd), h.Join)
 		b.Plan.Successor("enter the container's pid namespace", "the rights over it come with the user namespace, which only the program joins")
@@ -115,6 +120,9 @@ func HookEnters(join uintptr) bool {
 
 // containerHook adds the steps of a hook that is a program of the container.
 func (b *Assembly) containerHook(h *Hook) error {
+	if h.Root != 0 {
+		b.enterRoot(h.Root)
+	}
 	p, named := *h.Process, *h.Process.spec
 	named.Args, named.Cwd = []string{h.Path}, "/"
 	p.spec = &named
@@ -128,8 +136,8 @@ func (b *Assembly) hostHook(h *Hook) {
 		Name: "choose " + h.Path, Call: launch.Set, Args: []launch.Arg{launch.Text(h.Path)}, Into: b.command,
 		Why: "the path counts in the runtime's file system, which is still the root here",
 	}, launch.Step{
-		Name: "enter " + h.Rootfs, Call: launch.Chdir, Args: []launch.Arg{launch.Text(h.Rootfs)},
-		Why: "hooks of this kind change the container's root before it is one, and find it here under runc and crun",
+		Name: "enter " + h.Dir, Call: launch.Chdir, Args: []launch.Arg{launch.Text(h.Dir)},
+		Why: "hooks in a container change its root before it is one, and find it here under runc and crun; others find the bundle",
 	}, launch.Step{
 		Name: "close descriptors", Call: launch.CloseRange,
 		Args: []launch.Arg{launch.Int(h.Layout.Free), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},

@@ -214,7 +214,10 @@ func TestGoldenJoins(t *testing.T) {
 			return &Exec{Process: p, Join: all | unix.CLONE_NEWUSER, Pidfd: 5, Root: 6, Layout: layout}
 		},
 		"hook-host": func(*specs.Spec) assembler {
-			return &Hook{Path: "/usr/bin/hook", Rootfs: "/bundle/rootfs", Join: all, Pidfd: 4, Layout: Layout{Free: 3, Report: 3}}
+			return &Hook{Path: "/usr/bin/hook", Dir: "/bundle/rootfs", Join: all, Pidfd: 4, Layout: Layout{Free: 3, Report: 3}}
+		},
+		"hook-outside": func(*specs.Spec) assembler {
+			return &Hook{Path: "/usr/bin/hook", Dir: "/bundle", Layout: Layout{Free: 3, Report: 3}}
 		},
 		"hook-container": func(s *specs.Spec) assembler {
 			return &Hook{Path: "/bin/hook", Args: []string{"hook", "now"}, Process: processOf(t, s, nil), Join: all, Pidfd: 4, Layout: Layout{Free: 3, Report: 3}}

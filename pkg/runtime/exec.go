@@ -237,7 +237,7 @@ func (j *joining) assemble() error {
 		return err
 	}
 	e.Pidfd = j.fds.give(j.init)
-	if e.Root, err = j.openRoot(); err != nil {
+	if e.Root, err = j.openRoot(j.fds); err != nil {
 		return err
 	}
 	e.Layout, e.Terminal = j.fds.Layout, j.tty.options()
@@ -278,18 +278,18 @@ func (j *joining) draft() (*plan.Exec, error) {
 // rootLink leads to the root directory of the container's first process.
 func (c *container) rootLink() string { return "/proc/" + strconv.Itoa(c.Pid) + "/root" }
 
-// openRoot opens the container's root directory for the program where its mount namespace
-// has another root: when it is shared with others. 0 where it has not.
-func (j *joining) openRoot() (int, error) {
-	if !j.Chroot {
+// openRoot opens the container's root directory for a program that joins, where its mount
+// namespace has another root: when it is shared with others. 0 where it has not.
+func (c *container) openRoot(fds *descriptors) (int, error) {
+	if !c.Chroot {
 		return 0, nil
 	}
-	path := j.rootLink()
+	path := c.rootLink()
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	return j.fds.hand(os.NewFile(uintptr(fd), path)), nil
+	return fds.hand(os.NewFile(uintptr(fd), path)), nil
 }
 
 // launch starts the program, in the container's cgroup.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -78,20 +77,8 @@ func runHook(ctx context.Context, h *specs.Hook, stdin []byte, run runner) error
 // (CVE-2025-23266 was an LD_PRELOAD that an image gave to a hook).
 func hostRunner(bundle string) runner {
 	return func(ctx context.Context, h *specs.Hook, stdin []byte) ([]byte, error) {
-		cmd := exec.CommandContext(ctx, h.Path)
-		if len(h.Args) > 0 {
-			cmd.Args = h.Args
-		}
-		cmd.Env = append([]string{}, h.Env...) // not nil: nil would inherit ours
-		cmd.Dir = bundle
-		files, err := openHookFiles(stdin)
-		if err != nil {
-			return nil, err
-		}
-		defer files.close()
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = files.in, files.out, files.out
-		err = cmd.Run()
-		return tail(files.out, hookOutputLimit), err
+		p := &hookProgram{Hook: plan.Hook{Path: h.Path, Args: h.Args, Env: h.Env, Dir: bundle}}
+		return p.run(ctx, stdin)
 	}
 }
 
@@ -144,14 +131,13 @@ func tail(f *os.File, n int64) []byte {
 	return data[:got]
 }
 
-// The hooks from here on run in a container's namespaces: each is a launch program of its
-// own that joins by pidfd.
-
 // containerRunner runs createContainer hooks: programs of the host, found by their
 // path before the container's root is pivoted, with our credentials.
 func (c *creation) containerRunner() runner {
 	return func(ctx context.Context, h *specs.Hook, stdin []byte) ([]byte, error) {
-		return c.runInside(ctx, c.proc.Pidfd, h, stdin, nil, nil)
+		p := c.inside(c.proc.Pidfd, h)
+		p.Dir = c.Rootfs
+		return p.run(ctx, stdin)
 	}
 }
 
@@ -187,16 +173,16 @@ func (c *container) commandRunner(r *Runtime) runner {
 			return nil, err
 		}
 		defer pidfd.Close()
-		var a *agent
+		in := c.inside(pidfd, h)
+		in.Process = p
 		if plan.Listens(p.Flags) {
-			a = newAgent(config.Linux.Seccomp, &c.State, specs.StateCreated)
+			in.agent = newAgent(config.Linux.Seccomp, &c.State, specs.StateCreated)
 		}
-		own := *h
-		if len(own.Env) == 0 {
+		if len(in.Env) == 0 {
 			// A program of the container has the container's environment, as with runc.
-			own.Env = environment(config.Process, c.rootLink())
+			in.Env = environment(config.Process, c.rootLink())
 		}
-		return c.runInside(ctx, pidfd, &own, stdin, p, a)
+		return in.run(ctx, stdin)
 	}
 }
 
@@ -206,9 +192,23 @@ func (c *container) hides(flags uint) bool {
 	return plan.Listens(flags) && c.Join&unix.CLONE_NEWUSER != 0 && os.Geteuid() != 0
 }
 
-// runInside starts a hook that joins the process behind pidfd, and waits for it. p is nil
-// for programs of the host, a where no filter has a listener.
-func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook, stdin []byte, p *plan.Process, a *agent) ([]byte, error) {
+// hookProgram is a hook as a launch program of its own. That is so for those outside of
+// containers, too: os/exec returns when the program is executed and not before, so that
+// the time for one on a file system that hangs would never be over.
+type hookProgram struct {
+	plan.Hook
+	in    *container // that it joins; nil is none
+	pidfd *os.File   // of in's process
+	agent *agent     // nil where no filter has a listener
+}
+
+// inside is a hook that joins the container, whose process is behind pidfd.
+func (c *container) inside(pidfd *os.File, h *specs.Hook) *hookProgram {
+	return &hookProgram{Hook: plan.Hook{Path: h.Path, Args: h.Args, Env: h.Env, Join: c.Join}, in: c, pidfd: pidfd}
+}
+
+// run starts the hook and waits for its end, no longer than ctx.
+func (p *hookProgram) run(ctx context.Context, stdin []byte) (output []byte, err error) {
 	files, err := openHookFiles(stdin)
 	if err != nil {
 		return nil, err
@@ -217,94 +217,117 @@ func (c *container) runInside(ctx context.Context, pidfd *os.File, h *specs.Hook
 	fds := &descriptors{files: []*os.File{files.in, files.out, files.out, nil}}
 	defer fds.started()
 	fds.Free, fds.Report = plan.FirstPreserved, plan.FirstPreserved
-	target := fds.give(pidfd)
+	if p.in != nil {
+		p.Pidfd = fds.give(p.pidfd)
+	}
+	if p.Process != nil {
+		if p.Root, err = p.in.openRoot(fds); err != nil {
+			return nil, err
+		}
+	}
 	var permit *os.File
-	if a != nil {
+	if p.agent != nil {
 		if permit, err = fds.openPermit(); err != nil {
 			return nil, err
 		}
 		defer permit.Close()
 	}
-	b, err := (&plan.Hook{
-		Path: h.Path, Args: h.Args, Env: h.Env, Process: p, Rootfs: c.Rootfs, Join: c.Join, Pidfd: target, Layout: fds.Layout,
-	}).Assemble()
+	p.Layout = fds.Layout
+	b, err := p.Assemble()
 	if err != nil {
 		return nil, err
 	}
-	proc, err := c.startInside(b, fds, pidfd)
+	proc, err := p.start(b, fds)
 	fds.started()
 	if err != nil {
 		return nil, err
 	}
 	defer proc.Close()
-	if permit != nil {
-		if err := a.introduce(proc, permit); err != nil {
-			_ = proc.Kill()
-			_, _ = proc.Wait()
-			return nil, b.Explain(err)
-		}
-	}
-	err = waitHook(ctx, proc, b)
+	ended := killWith(ctx, proc)
+	err = p.follow(proc, b, permit)
+	ended()
 	return tail(files.out, hookOutputLimit), err
 }
 
-// startInside starts the program in the container's cgroup and, if it is to join one, in
-// its pid namespace.
-func (c *container) startInside(b *plan.Assembly, fds *descriptors, pidfd *os.File) (*launch.Process, error) {
+// start starts the program: in the container's cgroup and, if it is to join one, in its
+// pid namespace; or where we are.
+func (p *hookProgram) start(b *plan.Assembly, fds *descriptors) (*launch.Process, error) {
 	program, err := launch.NewProgram(b.Plan)
 	if err != nil {
 		return nil, err
 	}
 	defer program.Close()
-	group, err := c.cgroup()
+	attr := launch.Attr{Files: fds.files, Dir: "/"}
+	if p.in == nil {
+		return program.Start(attr)
+	}
+	group, err := p.in.cgroup()
 	if err != nil {
 		return nil, err
 	}
 	var proc *launch.Process
-	attr := launch.Attr{Files: fds.files, Dir: "/"}
 	start := func() error {
-		return group.Launch(&attr.Sys, c.Pid, starter(program, &attr, &proc))
+		return group.Launch(&attr.Sys, p.in.Pid, starter(program, &attr, &proc))
 	}
-	if c.Join&unix.CLONE_NEWPID == 0 || plan.HookEnters(c.Join) {
-		return proc, start()
+	if p.Join&unix.CLONE_NEWPID == 0 || plan.HookEnters(p.Join) {
+		err = start()
+	} else {
+		err = namespaces.EnterPid(p.pidfd, start)
 	}
-	err = namespaces.EnterPid(pidfd, start)
-	return proc, err
+	if err != nil {
+		endStray(proc)
+		return nil, err
+	}
+	return proc, nil
 }
 
-// waitHook waits for a hook's execve and then for its end, no longer than ctx.
-func waitHook(ctx context.Context, proc *launch.Process, b *plan.Assembly) error {
+// endStray ends a program that was started, and then could not be brought into its
+// cgroup; nil is none.
+func endStray(proc *launch.Process) {
+	if proc == nil {
+		return
+	}
+	_ = proc.Kill()
+	_, _ = proc.Wait()
+	proc.Close()
+}
+
+// killWith kills the process when ctx ends, until the returned function is called.
+func killWith(ctx context.Context, proc *launch.Process) (ended func()) {
+	killed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(killed)
+		_ = sys.PidfdSendSignal(proc.Pidfd, unix.SIGKILL)
+	})
+	return func() {
+		if !stop() {
+			<-killed // it needs the pidfd
+		}
+	}
+}
+
+// follow waits for a hook's execve and then for its end.
+func (p *hookProgram) follow(proc *launch.Process, b *plan.Assembly, permit *os.File) error {
+	if p.agent != nil {
+		if err := p.agent.introduce(proc, permit); err != nil {
+			_ = proc.Kill()
+			_, _ = proc.Wait()
+			return b.Explain(err)
+		}
+	}
 	_, err := proc.Report()
 	if !errors.Is(err, io.EOF) {
 		_, _ = proc.Wait()
 		return b.Explain(err)
 	}
-	exited, err := sys.PollPidfd(proc.Pidfd, remaining(ctx))
-	if err != nil {
-		return err
-	}
-	if !exited {
-		_ = proc.Kill()
-	}
 	ws, err := proc.Wait()
 	switch {
 	case err != nil:
 		return err
-	case !exited:
-		return context.DeadlineExceeded
 	case ws.Signaled():
 		return errdefs.New(errdefs.ErrInvalid, "signal: %v", ws.Signal())
 	case ws.ExitStatus() != 0:
 		return errdefs.New(errdefs.ErrInvalid, "exit status %d", ws.ExitStatus())
 	}
 	return nil
-}
-
-// remaining is the time until the context's deadline in milliseconds; -1 is forever.
-func remaining(ctx context.Context) int {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return -1
-	}
-	return int(max(0, time.Until(deadline).Milliseconds()))
 }

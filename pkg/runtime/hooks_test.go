@@ -2,12 +2,15 @@ package runtime
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"box/internal/testkit"
 )
@@ -58,6 +61,41 @@ func TestHookTimeout(t *testing.T) {
 	one := 1
 	hook := specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "exec sleep 1000"}, Env: []string{"PATH=/bin:/usr/bin"}, Timeout: &one}
 	err := runHooks(t.Context(), hookPoststop, []specs.Hook{hook}, &State{}, hostRunner(t.TempDir()))
+	if err == nil || !strings.Contains(err.Error(), "timed out after 1s") {
+		t.Errorf("error = %v, want a time-out", err)
+	}
+}
+
+// The time counts from the start, not from when the hook's program is found: the file
+// system that it is on may hang. Here it is one that nobody serves.
+func TestHookTimeoutBeforeExecution(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: mounts a file system")
+	}
+	runtime.LockOSThread() // and never unlocked: the mount goes with the thread
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	server, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skip("needs /dev/fuse: ", err)
+	}
+	defer unix.Close(server)
+	dir := t.TempDir()
+	if err := unix.Mount("nobody", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", server)); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	one := 1
+	hook := specs.Hook{Path: dir + "/hook", Timeout: &one}
+	err = runHooks(t.Context(), hookPoststop, []specs.Hook{hook}, &State{}, hostRunner("/"))
 	if err == nil || !strings.Contains(err.Error(), "timed out after 1s") {
 		t.Errorf("error = %v, want a time-out", err)
 	}

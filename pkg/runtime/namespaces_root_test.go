@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"box/internal/testkit"
 )
 
 // join makes the container use a namespace of the process.
@@ -142,24 +144,31 @@ func TestSharedMountNamespace(t *testing.T) {
 			waitForOwn(t, pid, "mnt")
 			b.sharedMounts()
 			b.spec.Process.Args = []string{"sleep", "1000"}
-			if byPath {
-				b.join(specs.MountNamespace, pid, "mnt")
-				b.save()
-				b.do("run", "-d", b.id)
-			} else {
-				b.save()
-				cmd := exec.Command("nsenter", "-t", strconv.Itoa(pid), "-m", b.binary, "--root", b.root, "run", "-d", "-b", b.bundle, b.id)
-				if r := finish(t, cmd); r.code != 0 {
+			b.spec.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "ls / > /tmp/start"}, Env: []string{"PATH=/bin"}}}}
+			call := func(args ...string) string {
+				t.Helper()
+				cmd := b.command(args...)
+				if !byPath { // the namespace is that of whoever calls
+					cmd = exec.Command("nsenter", append([]string{"-t", strconv.Itoa(pid), "-m"}, cmd.Args...)...)
+				}
+				r := finish(t, cmd)
+				if r.code != 0 {
 					t.Fatal(r.err)
 				}
+				return r.out
 			}
+			if byPath {
+				b.join(specs.MountNamespace, pid, "mnt")
+			}
+			b.save()
+			call("run", "-d", "-b", b.bundle, b.id)
 			defer b.do("delete", "-f", b.id)
-			want := link(t, pid, "mnt") + "bin\ndev\netc\nproc\nsys\ntmp\n"
-			if got := b.do("exec", b.id, "sh", "-c", "readlink /proc/self/ns/mnt; ls /"); got != want {
-				if !byPath {
-					t.Skip("the state was made from inside another mount namespace: ", got)
-				}
+			inside := "bin\ndev\netc\nproc\nsys\ntmp\n"
+			if got, want := call("exec", b.id, "sh", "-c", "readlink /proc/self/ns/mnt; ls /"), link(t, pid, "mnt")+inside; got != want {
 				t.Errorf("exec printed %q, want %q", got, want)
+			}
+			if got := testkit.Text(t, b.bundle+"/rootfs/tmp/start"); got != inside {
+				t.Errorf("the hook saw %q, want %q", got, inside)
 			}
 		})
 	}
