@@ -85,7 +85,8 @@ func (r *Runtime) Create(ctx context.Context, id string, o CreateOptions) error 
 	return nil
 }
 
-// begin reads the bundle and claims the id: the state directory is made and locked.
+// begin reads the bundle and claims the id: the state directory is made and locked, and
+// has the configuration.
 func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
 	if err := errors.Join(ValidateID(id), o.check()); err != nil {
 		return nil, err
@@ -151,12 +152,37 @@ func (c *creation) claim() error {
 		}
 	}
 	if errors.Is(err, fs.ErrExist) {
-		return errdefs.New(errdefs.ErrExists, "container with given ID already exists: %s", c.ID)
+		return c.taken()
 	}
 	if err != nil {
 		return err
 	}
+	return c.occupy()
+}
+
+// taken are runc's words for an id that somebody else has.
+func (c *creation) taken() error {
+	return errdefs.New(errdefs.ErrExists, "container with given ID already exists: %s", c.ID)
+}
+
+// occupy locks the new state directory and puts the configuration into it. Before we have
+// the lock, others may delete it, and make it again for a container of theirs: then the
+// configuration is there.
+func (c *creation) occupy() (err error) {
 	c.lock, err = c.rt.lock(c.ID)
+	if err == nil {
+		err = c.keepConfig()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errdefs.ErrNotFound): // deleted: nothing of it is ours
+	case errors.Is(err, fs.ErrExist):
+		err = c.taken()
+	default: // nobody could tell it from that of a create that was killed
+		err = errors.Join(err, removeState(c.dir))
+	}
+	c.unlock()
 	return err
 }
 
@@ -202,9 +228,6 @@ func (c *creation) prepare() error {
 		return errdefs.New(errdefs.ErrConflict, "container's cgroup is not empty: %d process(es) found in %s", len(pids), c.group.Path())
 	}
 	c.Cgroup = c.group.Location()
-	if err := c.keepConfig(); err != nil {
-		return err
-	}
 	if c.wait {
 		if err := unix.Mkfifo(c.path(startFifo), 0o600); err != nil {
 			return &os.PathError{Op: "mkfifo", Path: c.path(startFifo), Err: err}

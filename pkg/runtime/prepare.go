@@ -162,7 +162,7 @@ func (c *creation) launch() error {
 	c.spaces.Close()
 	c.spaces = nil
 	if err == nil && c.late {
-		_, err = c.permit.WriteString(plan.Word)
+		err = permitted(c.permit)
 	}
 	return err
 }

@@ -1,0 +1,103 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"box/internal/errdefs"
+)
+
+// claimant is a creation that has done nothing yet, with a bundle.
+func claimant(t *testing.T) *creation {
+	t.Helper()
+	bundle, root := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rt := &Runtime{Root: filepath.Join(root, "state")}
+	c := &creation{rt: rt, container: &container{dir: rt.dir("c1")}}
+	c.ID, c.Bundle = "c1", bundle
+	t.Cleanup(c.unlock)
+	return c
+}
+
+func TestClaim(t *testing.T) {
+	c := claimant(t)
+	if err := c.claim(); err != nil {
+		t.Fatal(err)
+	}
+	if !c.rt.locked(c.ID) {
+		t.Error("nobody holds the lock")
+	}
+	if err := c.claim(); !errors.Is(err, errdefs.ErrExists) {
+		t.Errorf("claimed again: %v", err)
+	}
+}
+
+// What a claim has begun it takes away again, or engines would meet a container that
+// nobody knows of.
+func TestClaimLeavesNothing(t *testing.T) {
+	t.Run("lock", func(t *testing.T) {
+		c := claimant(t)
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		none := unix.Rlimit{Cur: 0, Max: limit.Max}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+			t.Fatal(err)
+		}
+		err := c.claim()
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		c.expectUnclaimed(t, err, unix.EMFILE)
+	})
+	t.Run("config", func(t *testing.T) {
+		c := claimant(t)
+		if err := os.Remove(filepath.Join(c.Bundle, "config.json")); err != nil {
+			t.Fatal(err)
+		}
+		c.expectUnclaimed(t, c.claim(), unix.ENOENT)
+	})
+}
+
+func (c *creation) expectUnclaimed(t *testing.T, err error, want unix.Errno) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("claim: %v, want %v", err, want)
+	}
+	if c.lock != nil {
+		t.Error("the lock is held")
+	}
+	if list, _ := os.ReadDir(c.rt.Root); len(list) > 0 {
+		t.Errorf("%s is left", list[0].Name())
+	}
+}
+
+// Between the making of the directory and its lock, another process may have deleted it,
+// and a third one made it anew for a container that runs by now.
+func TestClaimLeavesOthersAlone(t *testing.T) {
+	theirs := claimant(t)
+	if err := theirs.claim(); err != nil {
+		t.Fatal(err)
+	}
+	theirs.unlock()
+	ours := &creation{rt: theirs.rt, container: theirs.container}
+	if err := ours.occupy(); !errors.Is(err, errdefs.ErrExists) || ours.lock != nil {
+		t.Errorf("occupied: %v", err)
+	}
+	if _, err := os.Stat(theirs.path(configFile)); err != nil {
+		t.Error(err)
+	}
+	if err := removeState(theirs.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := ours.occupy(); !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("deleted: %v", err)
+	}
+}
