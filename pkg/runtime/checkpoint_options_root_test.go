@@ -58,7 +58,7 @@ func TestCheckpointWithOptions(t *testing.T) {
 		specs.Mount{Destination: "/outer/nested/inner", Type: "bind", Source: "inner", Options: bind},
 	)
 	b.spec.Hooks = &specs.Hooks{
-		CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat >> " + dir + "/created"}}},
+		CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat >> " + dir + "/created; readlink /proc/self/ns/mnt >> " + dir + "/created"}, Env: []string{"PATH=/bin:/usr/bin"}}},
 		Poststop:      []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo over >> " + dir + "/stopped"}}},
 	}
 	b.save()
@@ -92,6 +92,9 @@ func TestCheckpointWithOptions(t *testing.T) {
 	}
 	if states := testkit.Text(t, dir+"/created"); strings.Count(states, `"ociVersion"`) != 2 || !strings.Contains(states, `"pid":`+pid) {
 		t.Errorf("the hook for new namespaces has seen %s", states)
+	}
+	if states, here := testkit.Text(t, dir+"/created"), link(t, os.Getpid(), "mnt"); strings.Count(states, here) != 2 {
+		t.Errorf("the hook ran in the mount namespaces %s, not in %s", states, here)
 	}
 	b.do("delete", "--force", b.id)
 	if stopped := testkit.Text(t, dir+"/stopped"); stopped != "over\nover\n" {

@@ -61,15 +61,21 @@ func TestModulesThatAreNotThere(t *testing.T) {
 	}
 }
 
-// Without resctrl a group of it is refused.
+// Without resctrl a group of it is refused, also to a container that comes back.
 func TestResctrlThatIsNotThere(t *testing.T) {
 	if resctrl.Root() != "" {
 		t.Skip("this host has resctrl")
 	}
 	b := newBench(t, "true")
+	if err := os.Mkdir(b.bundle+"/checkpoint", 0o700); err != nil {
+		t.Fatal(err)
+	}
 	b.spec.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "gold"}
-	if r := b.run(); r.code != 1 || !strings.Contains(r.err, "intelRdt is specified in config, but Intel RDT is not enabled") {
-		t.Errorf("%+v", r)
+	b.save()
+	for _, verb := range []string{"run", "restore"} {
+		if r := b.try(verb, b.id); r.code != 1 || !strings.Contains(r.err, "intelRdt is specified in config, but Intel RDT is not enabled") {
+			t.Errorf("%s: %+v", verb, r)
+		}
 	}
 }
 

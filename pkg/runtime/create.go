@@ -290,18 +290,22 @@ func (c *creation) meet(ctx context.Context) error {
 
 // createHooks runs the hooks between the making of the namespaces and pivot_root.
 func (c *creation) createHooks(ctx context.Context) error {
-	h := c.spec.Hooks
 	c.hooked = true
 	st := c.State
-	host := hostRunner(c.Bundle)
+	if err := c.runtimeHooks(ctx, &st); err != nil {
+		return err
+	}
+	return runHooks(ctx, hookCreateContainer, c.spec.Hooks.CreateContainer, &st, c.containerRunner())
+}
+
+// runtimeHooks runs the hooks for new namespaces that have their place in ours.
+func (c *creation) runtimeHooks(ctx context.Context, st *State) error {
+	h, host := c.spec.Hooks, hostRunner(c.Bundle)
 	// prestart is deprecated, but dockerd's networking still comes through it.
-	if err := runHooks(ctx, hookPrestart, h.Prestart, &st, host); err != nil { //nolint:staticcheck // SA1019
+	if err := runHooks(ctx, hookPrestart, h.Prestart, st, host); err != nil { //nolint:staticcheck // SA1019
 		return err
 	}
-	if err := runHooks(ctx, hookCreateRuntime, h.CreateRuntime, &st, host); err != nil {
-		return err
-	}
-	return runHooks(ctx, hookCreateContainer, h.CreateContainer, &st, c.containerRunner())
+	return runHooks(ctx, hookCreateRuntime, h.CreateRuntime, st, host)
 }
 
 // release lets the program go on, and waits until it has come to the end of its

@@ -73,6 +73,9 @@ func (r *Runtime) Restore(ctx context.Context, id string, o RestoreOptions) (int
 
 // restore does the work of Restore up to the point where the processes run.
 func (c *restoration) restore(ctx context.Context, o *RestoreOptions, dirs *images) error {
+	if err := checkResctrl(c.spec.Linux.IntelRdt); err != nil {
+		return err
+	}
 	if err := c.prepare(); err != nil {
 		return err
 	}

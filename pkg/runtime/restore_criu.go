@@ -14,6 +14,7 @@ import (
 	"box/internal/errdefs"
 	"box/internal/sys"
 	"box/pkg/criu"
+	"box/pkg/resctrl"
 )
 
 // run runs criu, on a thread with a mount namespace of its own: criu wants the root
@@ -92,7 +93,7 @@ func (c *restoration) mountRoot() error {
 	return nil
 }
 
-// startInGroup starts criu in the container's cgroup, where it restores the processes to.
+// startInGroup starts criu in the container's groups, where it restores the processes to.
 func (c *restoration) startInGroup(cmd *exec.Cmd) error {
 	attr := &syscall.SysProcAttr{}
 	err := c.group.Launch(attr, 0, func() (int, error) {
@@ -107,7 +108,13 @@ func (c *restoration) startInGroup(cmd *exec.Cmd) error {
 	if err != nil {
 		return err
 	}
-	c.opts.CgroupRoots, err = cgroupRoots(cmd.Process.Pid)
+	pid := cmd.Process.Pid
+	if rdt := c.spec.Linux.IntelRdt; rdt != nil { // what criu forks is in its group
+		if c.Resctrl, err = resctrl.Join(resctrl.Root(), c.ID, rdt, pid); err != nil {
+			return err
+		}
+	}
+	c.opts.CgroupRoots, err = cgroupRoots(pid)
 	return err
 }
 
@@ -148,19 +155,18 @@ func (c *restoration) notice(ctx context.Context, n *criu.Notice) error {
 	return nil
 }
 
-// namespaceHooks runs the hooks that are for new namespaces.
+// namespaceHooks runs the hooks that are for new namespaces. Their place is the runtime's
+// own mount namespace, where what they mount is seen, and not that of our thread.
 func (c *restoration) namespaceHooks(ctx context.Context, pid int) error {
-	h := c.spec.Hooks
-	if h == nil {
+	if c.spec.Hooks == nil {
 		return nil
 	}
 	c.hooked = true
-	st, host := c.State, hostRunner(c.Bundle)
+	st := c.State
 	st.Pid = pid
-	if err := runHooks(ctx, hookPrestart, h.Prestart, &st, host); err != nil { //nolint:staticcheck // SA1019
-		return err
-	}
-	return runHooks(ctx, hookCreateRuntime, h.CreateRuntime, &st, host)
+	done := make(chan error, 1)
+	go func() { done <- c.runtimeHooks(ctx, &st) }()
+	return <-done
 }
 
 // adoptRestored writes down the restored process.
