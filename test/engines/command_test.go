@@ -104,7 +104,7 @@ func (c client) fails(code int, words []string, args ...string) {
 // command runs another program with the client's environment.
 func (c client) command(name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), c.env...)
+	cmd.Env, cmd.Dir = append(os.Environ(), c.env...), c.dir
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

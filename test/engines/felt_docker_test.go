@@ -28,7 +28,7 @@ func (e feltDocker) start(name, script string, l limits) {
 	if l.processes > 0 {
 		args = append(args, "--pids-limit", fmt.Sprint(l.processes))
 	}
-	e.do(append(args, imageRef, "sh", "-c", script)...)
+	e.apart(name).do(append(args, imageRef, "sh", "-c", script)...)
 	if l.cpus > 0 {
 		inScope(e.t, e.pid(name))
 	}
@@ -54,10 +54,6 @@ func (e feltDocker) remove(name string)          { e.do("rm", "-f", name) }
 func (e feltDocker) stop(name string) string {
 	e.do("stop", "-t", "100", name)
 	return e.inspect(name, ".State.ExitCode")
-}
-
-func (e feltDocker) outOfMemory(name string) bool {
-	return e.inspect(name, ".State.Running") == "false" && e.inspect(name, ".State.OOMKilled") == "true"
 }
 
 func TestFeltDocker(t *testing.T) {

@@ -102,9 +102,6 @@ func testFelt(t *testing.T, e managed) {
 		t.Errorf("stopped with %s, want 5", code)
 	}
 	e.remove("felt")
-	if d, ok := e.(feltDocker); ok && d.name == "podman" && !unified() {
-		return // conmon 2.1.6 does not see it in nested groups of v1
-	}
 	e.start("starved", "sleep 0.2; exec "+swallow(128), limits{memory: 16 * mebibyte})
 	eventually(t, "the engine knows that it was killed for want of memory", func() bool { return e.outOfMemory("starved") })
 	e.remove("starved")

@@ -2,6 +2,7 @@ package engines
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -16,7 +17,7 @@ func newPodman(t *testing.T, rt runtimeUnderTest) client {
 		"[engine]\ninfra_image = \""+imageRef+"\"\ninfra_command = \"/bin/sleep 1000000\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := client{t: t, name: "podman", env: []string{"CONTAINERS_CONF=" + conf}, base: []string{
+	c := client{t: t, name: "podman", dir: t.TempDir(), env: []string{"CONTAINERS_CONF=" + conf}, base: []string{
 		bin, "--root", dir + "/root", "--runroot", run + "/run", "--tmpdir", run + "/tmp",
 		"--network-config-dir", run + "/net", "--runtime", rt.path, "--cgroup-manager", driver(), "--events-backend", "file",
 	}}
@@ -30,6 +31,32 @@ func newPodman(t *testing.T, rt runtimeUnderTest) client {
 		}
 	})
 	return c
+}
+
+// apart is the same client, for podman in a directory that belongs to one container. There
+// conmon notes that the container was out of memory.
+func (c client) apart(container string) client {
+	c.t.Helper()
+	if c.name != "podman" {
+		return c
+	}
+	c.dir = filepath.Join(c.dir, container)
+	if err := os.Mkdir(c.dir, 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	return c
+}
+
+// outOfMemory tells whether the engine knows that a container, which was started apart, was
+// killed for want of memory. Before podman 5 that is its monitor alone, whatever the runtime:
+// conmon notes it where podman was called, and podman looks for the note in the bundle
+// (podman issue 13102).
+func (c client) outOfMemory(name string) bool {
+	c.t.Helper()
+	if c.inspect(name, ".State.Running") != "false" {
+		return false
+	}
+	return c.inspect(name, ".State.OOMKilled") == "true" || c.name == "podman" && exists(filepath.Join(c.dir, name, "oom"))
 }
 
 func TestPodman(t *testing.T) {
