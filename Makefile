@@ -33,11 +33,10 @@ check-go:
 check-root:
 	@test "$$(id -u)" = 0 || { echo "make $(MAKECMDGOALS): must be root (containers without root are not built yet); try: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
 
-# box-runtime begins in internal/admit, where it waits for its turn.
+# box-runtime begins in internal/admit, where it waits for its turn and stays on one CPU.
 build: check-go ## build the static binaries into bin/
 	@mkdir -p bin
-	@$(GO) build $(BUILDFLAGS) -o bin/ $(addprefix ./cmd/,$(filter-out box-runtime,$(PROGRAMS)))
-	@$(GO) build $(BUILDFLAGS) -ldflags '$(LDFLAGS) -E admit_rt0' -o bin/ ./cmd/box-runtime
+	@$(GO) build $(BUILDFLAGS) -ldflags 'box/cmd/box-runtime=$(LDFLAGS) -E admit_rt0' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
 	@echo "built: $(addprefix bin/,$(PROGRAMS))"
 
 install: build ## install to $(DESTDIR)$(PREFIX): bin/box, bin/box-runtime, libexec/box/box-monitor

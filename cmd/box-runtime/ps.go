@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"box/internal/admit"
 	"box/internal/errdefs"
 )
 
@@ -39,6 +40,7 @@ func printProcesses(ctx context.Context, pids []int, args []string) error {
 	if len(args) == 0 {
 		args = []string{"-ef"}
 	}
+	admit.Spread() // it inherits our processors
 	cmd := exec.CommandContext(ctx, "ps", args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

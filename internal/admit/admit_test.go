@@ -2,13 +2,14 @@ package admit
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -57,7 +58,8 @@ func TestMain(m *testing.M) {
 // the thread of the test, which ends with it.
 type hall struct {
 	*testing.T
-	argv []string // of a guest, before its arguments
+	argv []string    // of a guest, before its arguments
+	all  unix.CPUSet // the processors that the test was given
 }
 
 // eachHall runs a test with the guests of all architectures that can run here.
@@ -70,7 +72,7 @@ func eachHall(t *testing.T, test func(h *hall)) {
 					t.Fatal(err)
 				}
 			}
-			h := &hall{t, []string{filepath.Join(guestDir, arch)}}
+			h := &hall{T: t, argv: []string{filepath.Join(guestDir, arch)}}
 			if arch != runtime.GOARCH {
 				emulator := map[string]string{"amd64": "qemu-x86_64-static", "arm64": "qemu-aarch64-static"}[arch]
 				testkit.RequireBinary(t, emulator)
@@ -80,12 +82,12 @@ func eachHall(t *testing.T, test func(h *hall)) {
 			if err := unix.Unshare(unix.CLONE_NEWIPC); err != nil {
 				t.Fatal(err)
 			}
-			var all, one unix.CPUSet
-			if err := unix.SchedGetaffinity(0, &all); err != nil {
+			var one unix.CPUSet
+			if err := unix.SchedGetaffinity(0, &h.all); err != nil {
 				t.Fatal(err)
 			}
 			for cpu := 0; one.Count() == 0; cpu++ {
-				if all.IsSet(cpu) {
+				if h.all.IsSet(cpu) {
 					one.Set(cpu)
 				}
 			}
@@ -364,13 +366,69 @@ func TestSetThatWasNeverFilled(t *testing.T) {
 	})
 }
 
-// TestMakefileNamesTheEntryPoint: without it everything works, but nobody waits.
-func TestMakefileNamesTheEntryPoint(t *testing.T) {
-	text, err := os.ReadFile("../../Makefile")
+// TestEntryPointIsLinked: without it everything works, but nobody waits.
+func TestEntryPointIsLinked(t *testing.T) {
+	for _, file := range []string{"../../Makefile", "../testkit/build.go"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile("-ldflags[ =']+box/cmd/box-runtime=.*-E admit_rt0").Match(text) {
+			t.Errorf("%s: box-runtime is not linked with the entry point of this package", file)
+		}
+	}
+}
+
+// A program stays on one of its processors, with all its threads, until it spreads.
+func TestSpread(t *testing.T) {
+	eachHall(t, func(h *hall) {
+		if h.all.Count() < 2 {
+			t.Skip("needs two processors")
+		}
+		if err := unix.SchedSetaffinity(0, &h.all); err != nil {
+			t.Fatal(err)
+		}
+		for _, verb := range []string{"state", "run"} {
+			g := h.start(nil, verb)
+			g.says("in")
+			for thread, cpus := range g.processors() {
+				if cpus.Count() != 1 {
+					t.Errorf("%s: thread %s may use %d processors, want 1", verb, thread, cpus.Count())
+				}
+			}
+			fmt.Fprintln(g.tell, "spread")
+			g.says("spread")
+			for thread, cpus := range g.processors() {
+				if cpus != h.all {
+					t.Errorf("%s: thread %s may use %d processors, want %d", verb, thread, cpus.Count(), h.all.Count())
+				}
+			}
+		}
+	})
+}
+
+// processors is what the guest's threads may use. An emulator's own threads, which are
+// none of the program's, are left out.
+func (g *guest) processors() map[string]unix.CPUSet {
+	g.h.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", g.cmd.Process.Pid))
 	if err != nil {
-		t.Fatal(err)
+		g.h.Fatal(err)
 	}
-	if !bytes.Contains(text, []byte("-E admit_rt0' -o bin/ ./cmd/box-runtime\n")) {
-		t.Error("box-runtime is not linked with the entry point of this package")
+	if len(g.h.argv) > 1 {
+		threads = []string{strconv.Itoa(g.cmd.Process.Pid)}
 	}
+	out := map[string]unix.CPUSet{}
+	for _, thread := range threads {
+		tid, err := strconv.Atoi(filepath.Base(thread))
+		if err != nil {
+			g.h.Fatal(err)
+		}
+		var cpus unix.CPUSet
+		if err := unix.SchedGetaffinity(tid, &cpus); err != nil {
+			g.h.Fatal(err)
+		}
+		out[thread] = cpus
+	}
+	return out
 }

@@ -5,8 +5,10 @@
 #define SYS_semop              65
 #define SYS_semctl             66
 #define SYS_geteuid           107
+#define SYS_sched_setaffinity 203
 #define SYS_sched_getaffinity 204
 #define SYS_semtimedop        220
+#define SYS_getcpu            309
 #define EAGAIN                 11
 #define IPC_STAT                2
 #define CREATE_0600         0x380 // IPC_CREAT | 0600
@@ -160,4 +162,42 @@ taken:
 leave:
 	ADDQ $FRAME, SP
 start:
+	SUBQ $FRAME, SP
+
+	// R8 = length of the mask of processors that we may use
+	MOVL $SYS_sched_getaffinity, AX
+	XORL DI, DI
+	MOVL $128, SI
+	LEAQ ·allowed(SB), DX
+	SYSCALL
+	CMPQ AX, $0
+	JLE  begin           // more processors than fit: then we use what we like
+	MOVQ AX, R8
+
+	// R9 = the processor that we are on
+	MOVL $SYS_getcpu, AX
+	LEAQ LIMIT(SP), DI
+	XORL SI, SI
+	XORL DX, DX
+	SYSCALL
+	TESTL AX, AX
+	JNE  begin
+	MOVL LIMIT(SP), R9
+
+	// stay there
+	LEAQ MASK(SP), DI
+	XORL AX, AX
+	MOVL $16, CX
+	REP; STOSQ
+	LEAQ MASK(SP), DX
+	BTSQ R9, 0(DX)       // of all the mask, not of its first word
+	MOVL $SYS_sched_setaffinity, AX
+	XORL DI, DI
+	MOVQ R8, SI
+	SYSCALL
+	TESTL AX, AX
+	JNE  begin
+	MOVL R8, ·kept(SB)
+begin:
+	ADDQ $FRAME, SP
 	JMP  _rt0_amd64_linux(SB)

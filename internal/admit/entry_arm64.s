@@ -1,7 +1,9 @@
 #include "textflag.h"
 
 // System calls and their constants (asm-generic/unistd.h, linux/sem.h).
+#define SYS_sched_setaffinity 122
 #define SYS_sched_getaffinity 123
+#define SYS_getcpu            168
 #define SYS_geteuid           175
 #define SYS_semget            190
 #define SYS_semctl            191
@@ -168,4 +170,45 @@ taken:
 leave:
 	ADD  $FRAME, RSP
 start:
+	SUB  $FRAME, RSP
+
+	// R19 = length of the mask of processors that we may use
+	MOVD $SYS_sched_getaffinity, R8
+	MOVD $0, R0
+	MOVD $128, R1
+	MOVD $·allowed(SB), R2
+	SVC
+	CMP  $0, R0
+	BLE  begin               // more processors than fit: then we use what we like
+	MOVD R0, R19
+
+	// R10 = the processor that we are on
+	MOVD $SYS_getcpu, R8
+	ADD  $LIMIT, RSP, R0
+	MOVD $0, R1
+	MOVD $0, R2
+	SVC
+	CBNZW R0, begin
+	MOVWU LIMIT(RSP), R10
+
+	// stay there
+	ADD  $MASK, RSP, R11
+	MOVD $16, R12
+clear:
+	MOVD.P ZR, 8(R11)
+	SUBS $1, R12
+	BNE  clear
+	ADD  $MASK, RSP, R2
+	LSR  $6, R10, R12        // word and bit of the mask
+	MOVD $1, R13
+	LSL  R10, R13, R13
+	MOVD R13, (R2)(R12<<3)
+	MOVD $SYS_sched_setaffinity, R8
+	MOVD $0, R0
+	MOVD R19, R1
+	SVC
+	CBNZW R0, begin
+	MOVW R19, ·kept(SB)
+begin:
+	ADD  $FRAME, RSP
 	B    _rt0_arm64_linux(SB)

@@ -4,43 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 
 	"box/internal/testkit/vm"
 )
-
-// source is the root of the checkout.
-func source() string {
-	_, self, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(self), "../..")
-}
-
-// Build builds one of the module's programs, as "./cmd/box-runtime", or with
-// test set a package's test binary, static, and returns its path.
-func Build(t testing.TB, pkg string, test bool) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // for users in the machine
-		t.Fatal(err)
-	}
-	out := filepath.Join(dir, filepath.Base(pkg))
-	args := []string{"build", "-o", out, pkg}
-	if test {
-		args = []string{"test", "-c", "-o", out, pkg}
-	}
-	cmd := exec.Command("go", args...)
-	cmd.Dir, cmd.Env = source(), append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, text)
-	}
-	return out
-}
 
 // VM runs argv in a machine of its own (see package vm) and returns what it wrote and
 // its exit status. It skips t where there can be no machine, and fails it if

@@ -89,11 +89,7 @@ func ownRuntime(t *testing.T) string {
 			return
 		}
 		removeRuntime = remove
-		cmd := exec.Command("go", "build", "-o", runtimeDir, "box/cmd/box-runtime")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			runtimeErr = fmt.Errorf("build box-runtime: %v\n%s", err, out)
-		}
+		runtimeErr = testkit.Compile(runtimeDir+"/", "./cmd/box-runtime")
 	})
 	if runtimeErr != nil {
 		t.Fatal(runtimeErr)

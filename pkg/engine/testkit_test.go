@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -38,18 +37,11 @@ var programs = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	removePrograms = remove
-	names := []string{"box-monitor"}
+	names := []string{"./cmd/box-monitor"}
 	if os.Getenv("BOX_RUNTIME") == "" {
-		names = append(names, "box-runtime")
+		names = append(names, "./cmd/box-runtime")
 	}
-	for _, name := range names {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "box/cmd/"+name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return dir, fmt.Errorf("build %s: %w: %s", name, err, out)
-		}
-	}
-	return dir, nil
+	return dir, testkit.Compile(dir+"/", names...)
 })
 
 // removePrograms removes what programs has built, if it has.

@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/admit"
 	"box/internal/atomicfile"
 	"box/internal/sys"
 	"box/pkg/criu"
@@ -31,6 +32,7 @@ const (
 // Checkpoint writes a running container to disk. Unless it is to go on, it is deleted
 // then.
 func (r *Runtime) Checkpoint(ctx context.Context, id string, o CheckpointOptions) error {
+	admit.Spread() // criu inherits our processors
 	dirs, err := o.open(true)
 	defer dirs.close()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -15,6 +16,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/admit"
 	"box/internal/atomicfile"
 	"box/internal/errdefs"
 	"box/pkg/cgroups"
@@ -190,6 +192,8 @@ func (c *creation) occupy() (err error) {
 // other. Whatever it leaves behind on failure, abandon removes.
 func (c *creation) build(ctx context.Context) error {
 	c.set.Ahead(netdev.RaiseLoopback)
+	admit.Spread() // from here on there is work for two
+	goruntime.SetDefaultGOMAXPROCS()
 	if err := c.prepare(); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"box/internal/admit"
 	"box/internal/errdefs"
 	"box/pkg/cgroups/stats"
 )
@@ -62,6 +63,7 @@ func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration,
 	if err != nil {
 		return err
 	}
+	admit.Spread() // we stay
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	oom, err := group.WatchOOM(ctx)

@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/admit"
 	"box/internal/errdefs"
 	"box/pkg/cgroups"
 	"box/pkg/launch"
@@ -110,6 +111,7 @@ func (j *joining) begin() error {
 	if err := j.assemble(); err != nil {
 		return err
 	}
+	admit.Spread() // whom we start inherits the processors
 	if err := j.launch(); err != nil {
 		return err
 	}

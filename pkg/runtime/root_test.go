@@ -45,12 +45,7 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 	}
 	removeBuilt = remove
 	binary := filepath.Join(dir, "box-runtime")
-	build := exec.Command("go", "build", "-o", binary, "box/cmd/box-runtime")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build box-runtime: %w\n%s", err, out)
-	}
-	return binary, nil
+	return binary, testkit.Compile(binary, "./cmd/box-runtime")
 })
 
 // removeBuilt removes what buildOnce has built, if it has.

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -48,7 +47,7 @@ func runAll(m *testing.M) (code int, err error) {
 	defer func() { err = errors.Join(err, remove()) }()
 	if programs = os.Getenv("BOX_BIN"); programs == "" {
 		programs = filepath.Join(dir, "bin")
-		if err := buildPrograms(programs); err != nil {
+		if err := testkit.Compile(programs+"/", "./cmd/..."); err != nil {
 			return 1, err
 		}
 	}
@@ -84,16 +83,6 @@ const groups = "/sys/fs/cgroup"
 func onlyCgroup2() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(groups, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
-}
-
-func buildPrograms(to string) error {
-	cmd := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-o", to+"/", "./cmd/...")
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the programs: %w\n%s", err, out)
-	}
-	return nil
 }
 
 // mirror is the registry that stands in for docker.io. It is started by the

@@ -110,12 +110,7 @@ func provideRuntime(dir string) error {
 		}
 		return os.Symlink(from, to)
 	}
-	build := exec.Command("go", "build", "-trimpath", "-o", to, "box/cmd/box-runtime")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build box-runtime: %w\n%s", err, out)
-	}
-	return nil
+	return testkit.Compile(to, "./cmd/box-runtime")
 }
 
 // nextStage is this program again.

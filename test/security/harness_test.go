@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -44,24 +45,22 @@ func buildPrograms() (err error) {
 	if programs.dir, programs.remove, err = testkit.Scratch(); err != nil {
 		return err
 	}
+	programs.runtime = filepath.Join(programs.dir, "box-runtime")
+	if err := testkit.Compile(programs.runtime, "./cmd/box-runtime"); err != nil {
+		return err
+	}
 	for _, p := range []struct {
 		file *string
-		name string
 		arch string
-		pkg  string
 	}{
-		{&programs.runtime, "box-runtime", "", "box/cmd/box-runtime"},
-		{&programs.probe, "probe", "", "box/test/security/probe"},
-		{&programs.probe32, "probe32", "386", "box/test/security/probe"},
+		{&programs.probe, runtime.GOARCH},
+		{&programs.probe32, "386"},
 	} {
-		*p.file = filepath.Join(programs.dir, p.name)
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", *p.file, p.pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if p.arch != "" {
-			cmd.Env = append(cmd.Env, "GOARCH="+p.arch)
-		}
+		*p.file = filepath.Join(programs.dir, "probe-"+p.arch)
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", *p.file, "box/test/security/probe")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+p.arch)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", p.pkg, err, out)
+			return fmt.Errorf("build probe for %s: %w\n%s", p.arch, err, out)
 		}
 	}
 	return nil

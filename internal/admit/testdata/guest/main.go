@@ -1,4 +1,5 @@
-// Command guest says that it runs, and gives its place back when it is told to.
+// Command guest says that it runs, and gives its place back, or uses all its processors,
+// when it is told to.
 package main
 
 import (
@@ -12,6 +13,11 @@ func main() {
 	os.Stdout.WriteString("in\n")
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() { // until the test closes our stdin
+		if lines.Text() == "spread" {
+			admit.Spread()
+			os.Stdout.WriteString("spread\n")
+			continue
+		}
 		admit.Leave()
 		os.Stdout.WriteString("left\n")
 	}

@@ -1,0 +1,41 @@
+package admit
+
+import (
+	"os"
+	"strconv"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The entry point writes down here which processors we were allowed when we were
+// started, and the length of that mask in bytes if it has kept us to one of them.
+var (
+	allowed [16]uint64
+	kept    int32
+)
+
+// Spread lets this process, and whom it starts, use all processors again that it was
+// given. The Go runtime goes on to use one at a time until runtime.SetDefaultGOMAXPROCS.
+func Spread() {
+	size := atomic.SwapInt32(&kept, 0)
+	if size == 0 {
+		return
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		setAllowed(0, size) // at least our own thread
+	}
+	for _, t := range threads {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			setAllowed(tid, size)
+		}
+	}
+}
+
+// setAllowed gives thread tid (0: the caller's) back what it had. That may fail only
+// where the processors have gone meanwhile, and then the kernel has seen to it.
+func setAllowed(tid int, size int32) {
+	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_SETAFFINITY, uintptr(tid), uintptr(size), uintptr(unsafe.Pointer(&allowed)))
+}
