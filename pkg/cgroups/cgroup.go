@@ -38,6 +38,9 @@ type Options struct {
 	Rootless bool // what cannot be had is done without, if nobody asked for it
 	// Annotations of the container, of which some set properties of the unit.
 	Annotations map[string]string
+	// Unified is linux.resources.unified, of which systemd is told one thing when it
+	// makes the unit and not later.
+	Unified map[string]string
 }
 
 // Resolve returns the group for a container: the one that linux.cgroupsPath

@@ -22,6 +22,7 @@ type unit struct {
 	slice      string
 	container  string // its id
 	properties []systemd.Property
+	together   bool // who is out of memory takes all others with him: memory.oom.group
 	manager    *systemd.Manager
 	version    int // of the manager; 0 is not asked yet
 	holder     *systemd.Holder
@@ -40,7 +41,7 @@ func resolveUnit(cgroupsPath, id string, o Options) (*Cgroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &unit{name: names.Unit, user: o.Rootless, slice: names.Slice, container: id}
+	u := &unit{name: names.Unit, user: o.Rootless, slice: names.Slice, container: id, together: o.Unified["memory.oom.group"] == "1"}
 	if u.properties, err = systemd.FromAnnotations(o.Annotations); err != nil {
 		return nil, err
 	}
@@ -92,11 +93,34 @@ func (u *unit) start(legacy bool) error {
 	}
 	ctx, cancel := jobContext()
 	defer cancel()
-	properties := systemd.Scope("box container "+u.container, u.slice, uint32(u.holder.Pid), legacy)
-	if err := m.Start(ctx, u.name, append(properties, u.properties...)); err != nil {
+	if u.together {
+		err = u.askVersion(ctx, m)
+	}
+	if err == nil {
+		err = m.Start(ctx, u.name, u.described(legacy))
+	}
+	if err != nil {
 		return errors.Join(err, u.release())
 	}
 	return nil
+}
+
+// described is all that systemd is told when it makes the scope. What annotations say
+// comes last, and wins.
+func (u *unit) described(legacy bool) []systemd.Property {
+	list := systemd.Scope("box container "+u.container, u.slice, uint32(u.holder.Pid), legacy)
+	if u.together {
+		list = append(list, systemd.KilledTogether(u.version)...)
+	}
+	return append(list, u.properties...)
+}
+
+// askVersion asks for systemd's release, once.
+func (u *unit) askVersion(ctx context.Context, m *systemd.Manager) (err error) {
+	if u.version == 0 {
+		u.version, err = m.Version(ctx)
+	}
+	return err
 }
 
 // release lets go of what the maker of the unit has.
@@ -139,10 +163,8 @@ func (u *unit) set(properties func(version int) ([]systemd.Property, error)) err
 	}
 	ctx, cancel := jobContext()
 	defer cancel()
-	if u.version == 0 {
-		if u.version, err = m.Version(ctx); err != nil {
-			return err
-		}
+	if err := u.askVersion(ctx, m); err != nil {
+		return err
 	}
 	list, err := properties(u.version)
 	if err != nil || len(list) == 0 {

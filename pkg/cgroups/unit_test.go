@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"box/internal/errdefs"
+	"box/pkg/cgroups/systemd"
 )
 
 // newScope has systemd make a scope that is removed after the test.
@@ -21,7 +23,7 @@ func newScope(t *testing.T, annotations map[string]string) *Cgroup {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		t.Skip("needs systemd as the init of the machine")
 	}
-	o := Options{Systemd: true, Rootless: os.Geteuid() != 0, Annotations: annotations}
+	o := Options{Systemd: true, Rootless: os.Geteuid() != 0, Annotations: annotations, Unified: map[string]string{"memory.oom.group": "1"}}
 	c, err := Resolve("machine-boxtest.slice:box:"+t.Name()+"-"+strconv.Itoa(os.Getpid()), "", o)
 	if err != nil {
 		t.Fatal(err)
@@ -115,6 +117,43 @@ func TestScope(t *testing.T) {
 		t.Error(err)
 	}
 	checkShown(t, later, map[string]string{"LoadState": "not-found"})
+}
+
+// TestKilledTogether: systemd takes the policy with the start of a scope and never after
+// it, writes the file from it whenever it writes the others, and refuses it in releases
+// that have none.
+func TestKilledTogether(t *testing.T) {
+	policies := func(version int, o Options) (all []any) {
+		t.Helper()
+		o.Systemd = true
+		c, err := Resolve("system.slice:box:c1", "c1", o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.unit.version, c.unit.holder = version, &systemd.Holder{Pid: 7}
+		for _, p := range c.unit.described(false) {
+			if p.Name == "OOMPolicy" {
+				all = append(all, p.Value)
+			}
+		}
+		return all
+	}
+	one := map[string]string{"memory.oom.group": "1"}
+	for _, c := range []struct {
+		version int
+		o       Options
+		want    []any
+	}{
+		{253, Options{}, nil},
+		{253, Options{Unified: map[string]string{"memory.oom.group": "0"}}, nil},
+		{253, Options{Unified: one}, []any{"kill"}},
+		{252, Options{Unified: one}, nil},
+		{253, Options{Unified: one, Annotations: map[string]string{"org.systemd.property.OOMPolicy": "'continue'"}}, []any{"kill", "continue"}},
+	} {
+		if have := policies(c.version, c.o); !slices.Equal(have, c.want) {
+			t.Errorf("systemd %d, %+v: %v, want %v", c.version, c.o, have, c.want)
+		}
+	}
 }
 
 // TestScopeNameInUse: two containers cannot have one scope.

@@ -220,7 +220,11 @@ func (c *creation) build(ctx context.Context) error {
 // delete finds the cgroup of a create that was killed.
 func (c *creation) prepare() error {
 	var err error
-	if c.group, err = cgroups.Resolve(c.spec.Linux.CgroupsPath, c.ID, cgroups.Options{Systemd: c.rt.Systemd, Rootless: c.rt.rootless(), Annotations: c.spec.Annotations}); err != nil {
+	o := cgroups.Options{Systemd: c.rt.Systemd, Rootless: c.rt.rootless(), Annotations: c.spec.Annotations}
+	if r := c.spec.Linux.Resources; r != nil {
+		o.Unified = r.Unified
+	}
+	if c.group, err = cgroups.Resolve(c.spec.Linux.CgroupsPath, c.ID, o); err != nil {
 		return err
 	}
 	// Before the record names it: what the record names is ours to kill.

@@ -31,6 +31,20 @@ func OnlyDevices(devices []Device) []Property {
 	return []Property{{"DeviceAllow", []Device{}}, {"DevicePolicy", "strict"}, {"DeviceAllow", devices}}
 }
 
+// sinceScopePolicy is the release from which on a scope may have an OOMPolicy
+// (systemd.scope(5)), and memory.oom.group is written from it.
+const sinceScopePolicy = 253
+
+// KilledTogether returns the properties of a new unit of which all processes are killed
+// when one is, for want of memory: memory.oom.group is 1. Where systemd does not know of
+// that it leaves the file alone.
+func KilledTogether(version int) []Property {
+	if version < sinceScopePolicy {
+		return nil
+	}
+	return []Property{{"OOMPolicy", "kill"}}
+}
+
 // amountOf returns the property that holds the same amount as an interface file, of
 // v2 or v1; "" if there is none.
 func amountOf(file string) string {
