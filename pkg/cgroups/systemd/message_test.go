@@ -179,13 +179,13 @@ func FuzzConversation(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer unix.Close(fds[1])
+		b := &bus{fd: fds[0]}
+		defer b.close()
 		all := append(bytes.Clone(greeting), messages...)
 		if n, err := unix.Write(fds[1], all); err != nil || n != len(all) || unix.Shutdown(fds[1], unix.SHUT_WR) != nil {
 			t.Skip("more than fits into a socket")
 		}
-		defer unix.Close(fds[1])
-		b := &bus{fd: fds[0]}
-		defer b.close()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		if b.authenticate(ctx) != nil {

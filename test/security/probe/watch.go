@@ -90,7 +90,10 @@ func enterCopy(dir string, keep []string) (*host, error) {
 		func() error { return unix.Mount("watch", dir, "tmpfs", 0, "") },
 		func() error { return errors.Join(os.Mkdir(root, 0o755), os.Mkdir(upper, 0o755), os.Mkdir(work, 0o755)) },
 		func() error {
-			return unix.Mount("watch", root, "overlay", 0, "lowerdir=/,upperdir="+upper+",workdir="+work)
+			if err := unix.Mount("watch", root, "overlay", 0, "lowerdir=/,upperdir="+upper+",workdir="+work); err != nil {
+				return fmt.Errorf("no overlay over the root directory: %w", err) // it may be one of too many itself
+			}
+			return nil
 		},
 		func() error { return unix.Mount("/proc", root+"/proc", "", unix.MS_BIND|unix.MS_REC, "") },
 		func() error { return unix.Mount("/sys", root+"/sys", "", unix.MS_BIND|unix.MS_REC, "") },
