@@ -7,7 +7,6 @@ import (
 	"path"
 	"strings"
 
-	"box/internal/errdefs"
 	"box/pkg/build/plan"
 	"box/pkg/spec/gen"
 
@@ -146,16 +145,12 @@ func (c *copier) item(target string, it *item) error {
 // subdirectory makes a directory below the copied one, or takes over the one
 // that is there, possibly behind a link: then it gets the source's metadata.
 func (c *copier) subdirectory(target string, it *item) error {
-	exists, isDir, err := c.sink.isDir(target)
-	switch {
-	case err != nil:
+	exists, err := c.sink.hasDir(target)
+	if err == nil && !exists {
+		err = c.sink.mkdir(target, it)
+	}
+	if err != nil {
 		return err
-	case exists && !isDir:
-		return errdefs.New(errdefs.ErrInvalid, "%s is there and is no directory", target)
-	case !exists:
-		if err := c.sink.mkdir(target, it); err != nil {
-			return err
-		}
 	}
 	return c.dressLike(target, it)
 }

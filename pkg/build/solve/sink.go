@@ -162,17 +162,21 @@ func (s *sink) isDir(p string) (exists, dir bool, err error) {
 	return true, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
+// hasDir tells whether a directory is there; anything else in its place is an error.
+func (s *sink) hasDir(p string) (exists bool, err error) {
+	exists, isDir, err := s.isDir(p)
+	if exists && !isDir {
+		err = errdefs.New(errdefs.ErrInvalid, "%s is there and is no directory", p)
+	}
+	return exists, err
+}
+
 // mkdirAll makes a directory with its missing parents and says whether the
 // directory itself had to be made. p has no links that exist: see follow.
 func (s *sink) mkdirAll(p string) (made bool, err error) {
-	exists, isDir, err := s.isDir(p)
-	switch {
-	case err != nil:
+	exists, err := s.hasDir(p)
+	if err != nil || exists {
 		return false, err
-	case exists && isDir:
-		return false, nil
-	case exists:
-		return false, errdefs.New(errdefs.ErrInvalid, "%s is there and is no directory", p)
 	}
 	if _, err := s.mkdirAll(path.Dir(p)); err != nil {
 		return false, err

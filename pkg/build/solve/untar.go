@@ -143,13 +143,11 @@ func (u *untar) place(p string) (string, error) {
 }
 
 func (u *untar) extractDir(target string, it *item) error {
-	exists, isDir, err := u.sink.isDir(target)
-	switch {
-	case err != nil:
+	exists, err := u.sink.hasDir(target)
+	if err != nil {
 		return err
-	case exists && !isDir:
-		return errdefs.New(errdefs.ErrInvalid, "%s is there and is no directory", target)
-	case !exists:
+	}
+	if !exists {
 		return u.sink.mkdir(target, it)
 	}
 	return u.sink.dressDir(target, it, nil)
