@@ -17,23 +17,15 @@ import (
 // files; more of it is the caller's.
 func RunPlan(t testing.TB, p *launch.Plan, attr launch.Attr) (output string, status unix.WaitStatus, failure error) {
 	t.Helper()
-	program, err := launch.NewProgram(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer program.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	defer w.Close() // if there is no start
 	attr.Files = []*os.File{nil, w, w}
-	proc, err := program.Start(attr)
+	proc := StartPlan(t, p, attr)
 	w.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer proc.Close()
 	text, readErr := io.ReadAll(r)
 	_, failure = proc.Report()
 	if errors.Is(failure, io.EOF) {
@@ -44,4 +36,21 @@ func RunPlan(t testing.TB, p *launch.Plan, attr launch.Attr) (output string, sta
 		t.Fatal(err)
 	}
 	return string(text), status, failure
+}
+
+// StartPlan starts the program of a plan, for whose end the caller waits. What it holds of
+// the process is given back after the test.
+func StartPlan(t testing.TB, p *launch.Plan, attr launch.Attr) *launch.Process {
+	t.Helper()
+	program, err := launch.NewProgram(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	proc, err := program.Start(attr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proc.Close() })
+	return proc
 }

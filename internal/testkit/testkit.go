@@ -8,6 +8,7 @@
 package testkit
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"testing"
@@ -29,4 +30,20 @@ func RequireBinary(t testing.TB, names ...string) {
 			t.Skipf("needs %s: %v", name, err)
 		}
 	}
+}
+
+// FreePort is the number of a TCP port of the loopback interface that nobody listens at
+// just now.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }

@@ -13,9 +13,6 @@ import (
 )
 
 func TestUnitDevices(t *testing.T) {
-	null := deviceRule{true, charType, 1, 3, accessAll}
-	everything := deviceRule{true, anyType, anyNumber, anyNumber, accessAll}
-	nothing := deviceRule{false, anyType, anyNumber, anyNumber, accessAll}
 	const none = "none"
 	for name, c := range map[string]struct {
 		rules []deviceRule

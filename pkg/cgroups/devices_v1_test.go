@@ -10,10 +10,14 @@ import (
 	"box/pkg/cgroups/legacy"
 )
 
+// Rules of which those of the tests are made.
+var (
+	null       = deviceRule{true, charType, 1, 3, accessAll}
+	everything = deviceRule{true, anyType, anyNumber, anyNumber, accessAll}
+	nothing    = deviceRule{false, anyType, anyNumber, anyNumber, accessAll}
+)
+
 func TestLegacyLines(t *testing.T) {
-	null := deviceRule{true, charType, 1, 3, accessAll}
-	everything := deviceRule{true, anyType, anyNumber, anyNumber, accessAll}
-	nothing := deviceRule{false, anyType, anyNumber, anyNumber, accessAll}
 	for name, c := range map[string]struct {
 		rules []deviceRule
 		want  string

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"box/internal/testkit"
 	"box/pkg/launch"
 )
 
@@ -78,21 +79,12 @@ func labelOfKeyring(t *testing.T, label string) string {
 	LabelKeys(p, file, "")
 	p.MarkValue("made", "", key)
 	p.Await(launch.Int(0), "wait to be looked at", "")
-	program, err := launch.NewProgram(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer program.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	proc, err := program.Start(launch.Attr{Files: []*os.File{r}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer proc.Close()
+	proc := testkit.StartPlan(t, p, launch.Attr{Files: []*os.File{r}})
 	_, number, err := proc.ReportValue()
 	if err != nil {
 		t.Fatal(err)

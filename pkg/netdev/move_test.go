@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/internal/testkit"
 	"box/pkg/launch"
 )
 
@@ -115,11 +116,6 @@ func (w *world) process() *launch.Process {
 	AddLoopback(p)
 	p.Mark("up", "")
 	p.Await(launch.Int(0), "wait", "")
-	program, err := launch.NewProgram(p)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer program.Close()
 	r, end, err := os.Pipe()
 	if err != nil {
 		w.t.Fatal(err)
@@ -127,14 +123,10 @@ func (w *world) process() *launch.Process {
 	defer r.Close()
 	attr := launch.Attr{Files: []*os.File{r}}
 	attr.Sys.Cloneflags = unix.CLONE_NEWNET
-	proc, err := program.Start(attr)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	proc := testkit.StartPlan(w.t, p, attr)
 	w.t.Cleanup(func() {
 		end.Close()
 		_, _ = proc.Wait()
-		proc.Close()
 	})
 	if mark, err := proc.Report(); mark != "up" {
 		w.t.Fatalf("%q, %v", mark, err)

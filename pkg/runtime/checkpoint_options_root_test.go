@@ -3,7 +3,6 @@ package runtime
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -102,21 +101,6 @@ func TestCheckpointWithOptions(t *testing.T) {
 	}
 }
 
-// freePort is a TCP port of the loopback interface that nobody listens at just now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
 // A container moves while its memory stays behind: the checkpoint serves pages, and says
 // so on a descriptor; a copy goes on and fetches them when it needs them; when it has
 // all, the first one is deleted.
@@ -126,7 +110,7 @@ func TestCheckpointWithLazyPages(t *testing.T) {
 	b.save()
 	b.nulls("run", "--detach", b.id)
 	b.counts(0)
-	images, port, copied := b.bundle+"/images", freePort(t), b.id+"-copy"
+	images, port, copied := b.bundle+"/images", testkit.FreePort(t), b.id+"-copy"
 	ready, tell, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

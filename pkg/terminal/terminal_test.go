@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"box/internal/testkit"
 	"box/pkg/launch"
 )
 
@@ -73,11 +74,6 @@ func container(t *testing.T) (root string, p *launch.Plan) {
 // start runs the plan in a new mount namespace, with the console socket at 4.
 func start(t *testing.T, p *launch.Plan, socket *os.File) *launch.Process {
 	t.Helper()
-	prog, err := launch.NewProgram(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer prog.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -85,12 +81,8 @@ func start(t *testing.T, p *launch.Plan, socket *os.File) *launch.Process {
 	defer null.Close()
 	attr := launch.Attr{Files: []*os.File{null, null, null, nil, socket}}
 	attr.Sys.Cloneflags = unix.CLONE_NEWNS
-	proc, err := prog.Start(attr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	proc := testkit.StartPlan(t, p, attr)
 	socket.Close()
-	t.Cleanup(func() { proc.Close() })
 	return proc
 }
 

@@ -166,21 +166,6 @@ func (h *host) fetch(url string) string {
 	return ""
 }
 
-// freePort is a port that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
 // hostAddress is the host's own address, as others reach it.
 func hostAddress(t *testing.T) string {
 	t.Helper()

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"box/internal/testkit"
 )
 
 // Scenario: a container that has ended leaves nothing, whichever network it had
@@ -20,7 +22,7 @@ func TestNothingLeftAfterRun(t *testing.T) {
 	h.box("pull", "-q", "busybox")
 	tests := map[string][]string{
 		"bridge":        {"run", "--rm", "busybox", "true"},
-		"port":          {"run", "--rm", "-p", freePort(t) + ":80", "busybox", "true"},
+		"port":          {"run", "--rm", "-p", testkit.FreePort(t) + ":80", "busybox", "true"},
 		"none":          {"run", "--rm", "--network", "none", "busybox", "true"},
 		"host":          {"run", "--rm", "--network", "host", "busybox", "true"},
 		"volume":        {"run", "--rm", "-v", "/data", "busybox", "true"},
@@ -46,7 +48,7 @@ func TestNothingLeftAfterRun(t *testing.T) {
 func TestKillNineLeavesNothing(t *testing.T) {
 	h := newHost(t, "busybox")
 	h.box("pull", "-q", "busybox")
-	port := freePort(t)
+	port := testkit.FreePort(t)
 	rounds := 12
 	if testing.Short() {
 		rounds = 4
@@ -153,7 +155,7 @@ func TestDemo(t *testing.T) {
 	if filepath.Base(programs) != "bin" {
 		t.Skip("the demo runs bin/box: set BOX_BIN, as make test does")
 	}
-	port := freePort(t)
+	port := testkit.FreePort(t)
 	demo := func(port string) result {
 		cmd := append([]string{"PORT=" + port}, "sh", filepath.Join("..", "..", "scripts", "demo.sh"))
 		return h.run(nil, "env", cmd...)
@@ -166,8 +168,8 @@ func TestDemo(t *testing.T) {
 	if got := h.box("ps", "--format", "{{.Names}}"); got != "hello" {
 		t.Errorf("running: %q, want hello alone", got)
 	}
-	h.box("run", "-d", "--name", "other", "-p", freePort(t)+":80", "busybox", "sleep", "1000")
-	busy := freePort(t)
+	h.box("run", "-d", "--name", "other", "-p", testkit.FreePort(t)+":80", "busybox", "sleep", "1000")
+	busy := testkit.FreePort(t)
 	h.box("run", "-d", "--name", "busy", "-p", busy+":80", "busybox", "sleep", "1000")
 	if r := demo(busy); r.code == 0 || !strings.Contains(r.stderr, "make demo PORT=") {
 		t.Errorf("a busy port: %s", r)

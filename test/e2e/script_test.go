@@ -11,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"box/internal/testkit"
 	"box/test/baseimage"
 )
 
@@ -61,8 +62,8 @@ func setupScript(t *testing.T, env *testscript.Env) error {
 	env.Setenv("BOX_RUNTIME", os.Getenv("BOX_RUNTIME"))
 	env.Setenv("BOX_REGISTRIES_CONF", conf)
 	env.Setenv("MIRROR", addr)
-	env.Setenv("PORT1", freePort(t))
-	env.Setenv("PORT2", freePort(t))
+	env.Setenv("PORT1", testkit.FreePort(t))
+	env.Setenv("PORT2", testkit.FreePort(t))
 	h := &host{t: t, dir: dir, root: filepath.Join(dir, "data"), runRoot: filepath.Join(dir, "run"), env: env.Vars, ids: map[string]bool{}}
 	env.Defer(h.end)
 	return nil

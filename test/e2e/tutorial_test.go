@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"box/internal/testkit"
 )
 
 // Scenario: the Node.js service that tutorials use, unchanged, must build, run
@@ -13,7 +15,7 @@ func TestNodeTutorialBehindNginx(t *testing.T) {
 	require(t, "mmdebstrap")
 	h := newHost(t, "node", "nginx")
 	h.build("node-app", "testdata/node-app")
-	one, two, front := freePort(t), freePort(t), freePort(t)
+	one, two, front := testkit.FreePort(t), testkit.FreePort(t), testkit.FreePort(t)
 	h.box("run", "-d", "--name", "app1", "-p", one+":3000", "node-app")
 	h.box("run", "-dp", two+":3000", "--name", "app2", "node-app")
 	for _, port := range []string{one, two} {

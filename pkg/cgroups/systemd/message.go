@@ -147,6 +147,29 @@ func (e *encoder) properties(list []Property) {
 	})
 }
 
+// field is a header field that is a text. kind is its type.
+type field struct {
+	code        byte
+	kind, value string
+}
+
+// fields writes those header fields that there are.
+func (e *encoder) fields(list ...field) {
+	for _, f := range list {
+		if f.value == "" {
+			continue
+		}
+		e.align(8)
+		e.byte(f.code)
+		e.signature(f.kind)
+		if f.kind == "g" {
+			e.signature(f.value)
+		} else {
+			e.string(f.value)
+		}
+	}
+}
+
 // call is a method call. body writes the arguments, whose types are signature; the
 // types of the answer are answer, "" if nobody reads it.
 type call struct {
@@ -167,28 +190,10 @@ func (c *call) encode(serial uint32) []byte {
 	e.uint32(uint32(len(body.buf)))
 	e.uint32(serial)
 	e.array(8, func() {
-		for _, f := range []struct {
-			code        byte
-			kind, value string
-		}{
-			{fieldPath, "o", c.path},
-			{fieldInterface, "s", c.iface},
-			{fieldMember, "s", c.member},
-			{fieldDestination, "s", c.destination},
-			{fieldSignature, "g", c.signature},
-		} {
-			if f.value == "" {
-				continue
-			}
-			e.align(8)
-			e.byte(f.code)
-			e.signature(f.kind)
-			if f.kind == "g" {
-				e.signature(f.value)
-			} else {
-				e.string(f.value)
-			}
-		}
+		e.fields(
+			field{fieldPath, "o", c.path}, field{fieldInterface, "s", c.iface}, field{fieldMember, "s", c.member},
+			field{fieldDestination, "s", c.destination}, field{fieldSignature, "g", c.signature},
+		)
 	})
 	e.align(8) // the body starts aligned, so its own alignment is right as it is
 	return append(e.buf, body.buf...)

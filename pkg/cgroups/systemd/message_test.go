@@ -91,30 +91,11 @@ func (m sent) bytes() []byte {
 			e.signature("u")
 			e.uint32(m.serial)
 		}
-		for _, f := range []struct {
-			code        byte
-			kind, value string
-		}{
-			{fieldPath, "o", m.path},
-			{fieldInterface, "s", m.iface},
-			{fieldMember, "s", m.member},
-			{fieldErrorName, "s", m.errorName},
-			{fieldDestination, "s", m.destination},
-			{fieldSender, "s", m.sender},
-			{fieldSignature, "g", m.signature},
-		} {
-			if f.value == "" {
-				continue
-			}
-			e.align(8)
-			e.byte(f.code)
-			e.signature(f.kind)
-			if f.kind == "g" {
-				e.signature(f.value)
-			} else {
-				e.string(f.value)
-			}
-		}
+		e.fields(
+			field{fieldPath, "o", m.path}, field{fieldInterface, "s", m.iface}, field{fieldMember, "s", m.member},
+			field{fieldErrorName, "s", m.errorName}, field{fieldDestination, "s", m.destination},
+			field{fieldSender, "s", m.sender}, field{fieldSignature, "g", m.signature},
+		)
 	})
 	e.align(8)
 	return append(e.buf, b.buf...)
