@@ -112,6 +112,11 @@ func errorsIn(all []verdict) (bad []verdict) {
 func report(view, file string, all []verdict, verbose bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-5s %-26s %s\n", view, file, counts(all))
+	for _, v := range all {
+		if v.ours.Why == whyAgain {
+			fmt.Fprintf(&b, "      %s: %s\n", v.ours.Name, whyAgain)
+		}
+	}
 	for _, v := range errorsIn(all) {
 		fmt.Fprintf(&b, "      %s: %s\n", v.ours.Name, v.wrong)
 		for _, line := range v.ours.Output {

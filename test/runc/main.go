@@ -42,6 +42,7 @@ type options struct {
 	results  string
 	perFile  time.Duration
 	perTest  time.Duration
+	again    int    // how often a test that differs is repeated
 	features string // of a run without root (featureNames); "" runs as root
 	files    []string
 }
@@ -92,6 +93,7 @@ func parseFlags(args []string) options {
 	f.StringVar(&o.results, "results", filepath.Join(cacheDir(), "results"), "where outcomes are stored")
 	f.DurationVar(&o.perFile, "timeout", 15*time.Minute, "limit for one bats file")
 	f.DurationVar(&o.perTest, "test-timeout", 90*time.Second, "limit for one test")
+	f.IntVar(&o.again, "again", 2, "repeat a test that differs, alone, as often as this")
 	f.StringVar(&o.features, "rootless", "", "run as an ordinary user who has: "+strings.Join(featureNames, ", "))
 	_ = f.Parse(args)
 	o.views, o.files = strings.Split(views, ","), f.Args()
@@ -170,9 +172,15 @@ func (s *session) compare(ctx context.Context, view, file string, known []differ
 	if err != nil {
 		return nil, err
 	}
-	verdicts := judge(label, file, base, ours, known)
+	judged := func(ours []result) []verdict { return judge(label, file, base, ours, known) }
+	if !s.report {
+		if ours, err = s.repeated(ctx, view, file, ours, judged); err != nil {
+			return nil, err
+		}
+	}
+	verdicts := judged(ours)
 	fmt.Fprint(s.out, report(label, file, verdicts, s.verbose))
-	return verdicts, nil
+	return verdicts, s.keep(storeKey{view: label, runtime: filepath.Base(s.runtime), file: file}, ours)
 }
 
 // outcome is what the tests of a file said of a runtime: the stored answer if
@@ -188,8 +196,16 @@ func (s *session) outcome(ctx context.Context, label, view, file, runtime string
 		}
 	}
 	results, err := s.runFile(ctx, view, file, runtime)
-	if err != nil || s.filter != "" {
-		return results, err
+	if err != nil {
+		return nil, err
 	}
-	return results, s.store.write(key, results)
+	return results, s.keep(key, results)
+}
+
+// keep stores what a file's tests said, unless they were not all of its tests.
+func (s *session) keep(key storeKey, results []result) error {
+	if s.filter != "" || s.report {
+		return nil
+	}
+	return s.store.write(key, results)
 }
