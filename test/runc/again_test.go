@@ -11,12 +11,19 @@ import (
 
 func TestWhatDiffersIsRepeatedAlone(t *testing.T) {
 	base := []result{
-		{Name: "fine", Outcome: passed}, {Name: "races (at times)", Outcome: passed}, {Name: "broken", Outcome: passed},
-		{Name: "lost", Outcome: passed}, {Name: "listed", Outcome: passed}, {Name: "not here", Outcome: failed},
+		{Name: "fine", Outcome: passed},
+		{Name: "races (at times)", Outcome: passed},
+		{Name: "broken", Outcome: passed},
+		{Name: "lost", Outcome: passed},
+		{Name: "listed", Outcome: passed},
+		{Name: "not here", Outcome: failed},
 	}
 	ours := []result{
-		{Name: "fine", Outcome: passed}, {Name: "races (at times)", Outcome: failed, Output: []string{"x"}}, {Name: "broken", Outcome: failed},
-		{Name: "listed", Outcome: passed}, {Name: "not here", Outcome: failed},
+		{Name: "fine", Outcome: passed},
+		{Name: "races (at times)", Outcome: failed, Output: []string{"x"}},
+		{Name: "broken", Outcome: failed},
+		{Name: "listed", Outcome: passed},
+		{Name: "not here", Outcome: failed},
 	}
 	before := slices.Clone(ours)
 	known := []difference{{view: "*", file: "f", name: "listed", why: "words"}}
@@ -33,8 +40,12 @@ func TestWhatDiffersIsRepeatedAlone(t *testing.T) {
 	}
 	got, err := again(t.Context(), 2, ours, judged, run)
 	want := []result{
-		{Name: "fine", Outcome: passed}, {Name: "races (at times)", Outcome: passed, Why: whyAgain}, {Name: "broken", Outcome: failed},
-		{Name: "listed", Outcome: passed}, {Name: "not here", Outcome: failed}, {Name: "lost", Outcome: passed, Why: whyAgain},
+		{Name: "fine", Outcome: passed},
+		{Name: "races (at times)", Outcome: passed, Why: whyAgain},
+		{Name: "broken", Outcome: failed},
+		{Name: "listed", Outcome: passed},
+		{Name: "not here", Outcome: failed},
+		{Name: "lost", Outcome: passed, Why: whyAgain},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
