@@ -61,12 +61,16 @@ func VMTests(t *testing.T, c vm.Config, pkg string, args ...string) {
 	text, errRead := io.ReadAll(r)
 	e := <-done
 	failed := false
-	for _, result := range results(string(text)) {
+	all := results(string(text))
+	for _, result := range all {
 		t.Run(result.name, func(t *testing.T) { result.report(t) })
 		failed = failed || result.verdict == "FAIL"
 	}
 	if err := errors.Join(errRead, e.err); err != nil || e.status != 0 && !failed {
 		t.Fatalf("status %d: %v\n%s", e.status, err, text)
+	}
+	if len(all) == 0 {
+		t.Errorf("%v names no test of %s", args, pkg)
 	}
 }
 
