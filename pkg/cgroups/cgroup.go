@@ -249,6 +249,10 @@ func (c *Cgroup) checkUnused() error {
 	return err
 }
 
+// Guard names a directory for a lock among the processes that change limits or fork into
+// the group: one that nobody else can open, and that is there for as long as the group.
+func (c *Cgroup) Guard(dir string) { c.legacy.Guard(dir) }
+
 // Exists tells whether the group is there.
 func (c *Cgroup) Exists() bool {
 	return !c.none && (c.root != "" && unix.Access(c.Dir(), unix.F_OK) == nil || c.legacy.Exists())

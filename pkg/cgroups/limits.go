@@ -201,6 +201,13 @@ func (c *Cgroup) set(l limits.Limit) (why lack, lacking bool, err error) {
 	if l.Legacy {
 		name = c.file(l.Controller, l.File)
 	}
+	if l.Legacy && l.File == "pids.max" { // which forks change for a moment
+		release, err := c.legacy.Hold()
+		if err != nil {
+			return lack{}, false, err
+		}
+		defer release()
+	}
 	err = kernfs.Write(name, l.Value)
 	if errors.Is(err, fs.ErrNotExist) {
 		return lack{file: l.File}, !l.Optional, nil

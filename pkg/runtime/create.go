@@ -431,7 +431,14 @@ func (c *creation) unlock() {
 }
 
 // cgroup is the container's control group.
-func (c *container) cgroup() (*cgroups.Cgroup, error) { return cgroups.Open(c.Cgroup) }
+func (c *container) cgroup() (*cgroups.Cgroup, error) {
+	group, err := cgroups.Open(c.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	group.Guard(c.dir)
+	return group, nil
+}
 
 // frozen reports whether the container is paused.
 func (c *container) frozen() bool {

@@ -22,6 +22,7 @@ import (
 // says so.
 type Group struct {
 	members []member
+	guard   string // directory of the lock on limits; "" for none
 }
 
 // member is the group in one hierarchy.
@@ -99,7 +100,7 @@ func (g *Group) Differing(p string) map[string]string {
 }
 
 // Clone returns the same group, to be changed.
-func (g *Group) Clone() *Group { return &Group{slices.Clone(g.members)} }
+func (g *Group) Clone() *Group { return &Group{slices.Clone(g.members), g.guard} }
 
 // Descend moves to the group at a path below this one, in the hierarchies of some
 // controllers (comma separated) or in all ("").
@@ -300,7 +301,7 @@ func (g *Group) enter() (leave func() error, err error) {
 		return errors.Join(errs...)
 	}
 	for _, m := range g.members {
-		more, err := m.enter()
+		more, err := g.enterOne(m)
 		undo = append(undo, more...)
 		if err != nil {
 			thread := unix.Gettid()
@@ -319,11 +320,11 @@ type EnterError struct {
 func (e *EnterError) Error() string { return e.Err.Error() }
 func (e *EnterError) Unwrap() error { return e.Err }
 
-// enter moves the calling thread into the group of one hierarchy, and returns
+// enterOne moves the calling thread into the group of one hierarchy, and returns
 // what undoes it, which may be something even if it fails.
-func (m member) enter() (undo []func() error, err error) {
+func (g *Group) enterOne(m member) (undo []func() error, err error) {
 	if slices.Contains(m.controllers, "pids") {
-		if undo, err = m.makeRoom(); err != nil {
+		if undo, err = g.makeRoom(m); err != nil {
 			return undo, err
 		}
 	}
@@ -335,20 +336,36 @@ func (m member) enter() (undo []func() error, err error) {
 
 // makeRoom lets one more task into the group for a moment: the thread is one, and
 // with the smallest limits there is no place for its child beside it.
-func (m member) makeRoom() (undo []func() error, err error) {
+func (g *Group) makeRoom(m member) (undo []func() error, err error) {
+	if _, limited, err := m.processLimit(); !limited {
+		return nil, err
+	}
+	release, err := g.Hold()
+	if err != nil {
+		return nil, err
+	}
+	limit, limited, err := m.processLimit() // as it is now that nobody else changes it
+	if limited {
+		err = kernfs.Write(m.file("pids.max"), strconv.FormatUint(limit+1, 10))
+	}
+	if err != nil || !limited {
+		release()
+		return nil, err
+	}
+	return []func() error{func() error {
+		defer release()
+		return kernfs.Write(m.file("pids.max"), strconv.FormatUint(limit, 10))
+	}}, nil
+}
+
+// processLimit reads pids.max, which may be "max".
+func (m member) processLimit() (limit uint64, limited bool, err error) {
 	data, err := kernfs.Read(m.file("pids.max"))
 	if err != nil {
-		return nil, err
+		return 0, false, err
 	}
-	data = strings.TrimSpace(data)
-	limit, err := strconv.ParseUint(data, 10, 63)
-	if err != nil {
-		return nil, nil //nolint:nilerr // "max"
-	}
-	if err := kernfs.Write(m.file("pids.max"), strconv.FormatUint(limit+1, 10)); err != nil {
-		return nil, err
-	}
-	return []func() error{func() error { return kernfs.Write(m.file("pids.max"), data) }}, nil
+	limit, err = strconv.ParseUint(strings.TrimSpace(data), 10, 63)
+	return limit, err == nil, nil
 }
 
 // Exists tells whether the group is there in any hierarchy. It may be asked of nil.

@@ -139,6 +139,53 @@ func TestBornAtTheLimit(t *testing.T) {
 	}
 }
 
+// TestBornAtOnce: those who come at the same time do not make room for good, nor put
+// back a limit that was changed meanwhile.
+func TestBornAtOnce(t *testing.T) {
+	g := newGroup(t)
+	m, ok := g.member("pids")
+	if !ok {
+		t.Skip("no pids controller in v1")
+	}
+	g.Guard(t.TempDir())
+	if err := kernfs.Write(m.file("pids.max"), "100"); err != nil {
+		t.Fatal(err)
+	}
+	const comers = 8
+	done := make(chan error, comers)
+	for i := range comers {
+		go func() {
+			var err error
+			for n := range 20 {
+				cmd := exec.Command("/bin/true")
+				err = errors.Join(err, g.Within(cmd.Start))
+				_ = cmd.Wait()
+				if i == 0 && n == 10 {
+					err = errors.Join(err, changeLimit(g, m, "90"))
+				}
+			}
+			done <- err
+		}()
+	}
+	for range comers {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if limit, err := kernfs.Read(m.file("pids.max")); err != nil || limit != "90\n" {
+		t.Errorf("pids.max is %q, %v", limit, err)
+	}
+}
+
+func changeLimit(g *Group, m member, to string) error {
+	release, err := g.Hold()
+	if err != nil {
+		return err
+	}
+	defer release()
+	return kernfs.Write(m.file("pids.max"), to)
+}
+
 func TestFreezeAndKill(t *testing.T) {
 	g := newGroup(t)
 	if !g.Has("freezer") {
