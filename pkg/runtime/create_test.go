@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/resctrl"
 )
 
 // claimant is a creation that has done nothing yet, with a bundle.
@@ -99,5 +100,21 @@ func TestClaimLeavesOthersAlone(t *testing.T) {
 	}
 	if err := ours.occupy(); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("deleted: %v", err)
+	}
+}
+
+// A container need not have a cgroup to have others of the kernel's groups.
+func TestEndWithoutCgroup(t *testing.T) {
+	made := filepath.Join(t.TempDir(), "c1")
+	if err := os.Mkdir(made, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := &container{}
+	c.Resctrl = resctrl.Group{Path: made, Made: made}
+	if err := c.end(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(made); err == nil {
+		t.Error("the group of caches is left")
 	}
 }

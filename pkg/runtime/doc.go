@@ -11,8 +11,8 @@
 //     goes last. Whatever a killed create left behind, Delete with force removes.
 //   - The record on disk never says more than the kernel: whether a container is
 //     created, running, paused or stopped is looked up each time.
-//   - What happens inside the new namespaces is a launch plan, assembled by pure
-//     functions from a specs.Spec and a value of host facts (see assemble.go).
+//   - What happens inside the new namespaces is a launch plan, written by pure functions
+//     (package plan) from a specs.Spec and a value of facts about the host.
 //   - Nothing is printed on file descriptors 0, 1 and 2: they are the container's.
 //
 // The one flow: Create loads the bundle, gathers facts, assembles the plan, makes

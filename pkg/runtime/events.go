@@ -19,7 +19,8 @@ type Event struct {
 // Figures are what the kernel counts for a container.
 type Figures struct {
 	*stats.Stats
-	// IntelRdt is always empty: no group of resctrl is made.
+	// IntelRdt is always empty: what resctrl measures is in the files of the container's
+	// monitoring group (linux.intelRdt.enableMonitoring).
 	IntelRdt struct{} `json:"intel_rdt"`
 	// NetworkInterfaces is always null, as with runc for containers whose network an
 	// engine has made.

@@ -248,10 +248,10 @@ func (r *Runtime) remove(ctx context.Context, c *container, poststop bool) error
 
 // end kills every process of the container, waits for their end and removes the cgroup.
 func (c *container) end(ctx context.Context) error {
-	if err := c.killInit(); err != nil || c.Cgroup.Path == "" {
+	if err := c.killInit(); err != nil {
 		return err
 	}
-	group, err := c.cgroup()
+	group, err := c.cgroup() // which may be none: then there is nobody in it
 	if err != nil {
 		return err
 	}
