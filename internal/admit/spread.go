@@ -17,7 +17,8 @@ var (
 )
 
 // Spread lets this process, and whom it starts, use all processors again that it was
-// given. The Go runtime goes on to use one at a time until runtime.SetDefaultGOMAXPROCS.
+// given. The Go runtime goes on to run one goroutine at a time: there is no work for more
+// that runtime.SetDefaultGOMAXPROCS would not cost.
 func Spread() {
 	size := atomic.SwapInt32(&kept, 0)
 	if size == 0 {

@@ -1,52 +1,53 @@
 package namespaces
 
 import (
-	"fmt"
 	"os"
+	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"box/internal/bare"
 )
 
 // ahead is a namespace in the making.
 type ahead struct {
-	done <-chan error // comes once, when file is there
-	file *os.File
+	thread *bare.Thread
+	open   *bare.Call
 }
+
+// ownNetwork names the network namespace of the thread that opens it.
+var ownNetwork = []byte("/proc/thread-self/ns/net\x00")
 
 // Ahead begins to make the network namespace that a clone would make, and returns at
 // once: it takes the kernel longer than all the others together (some 0.3 ms), and
-// another processor can do it while the plan is assembled. setUp runs in it. Open takes
-// it over, as one to be joined; who does not get as far calls Drop.
+// another processor can do it while the plan is assembled. The calls of setUp are made
+// in it. Open takes it over, as one to be joined; who does not get as far calls Drop.
 //
-// It does nothing where the namespace must belong to a user namespace that is not ours.
-func (s *Set) Ahead(setUp func() error) {
+// It does nothing where the namespace must belong to a user namespace that is not ours,
+// or where there can be no thread: then it is left to the clone.
+func (s *Set) Ahead(setUp ...*bare.Call) {
 	if !s.Creates(specs.NetworkNamespace) || !s.Shares(specs.UserNamespace) {
 		return
 	}
-	a := &ahead{}
-	a.done = beginOnThread(func() (err error) {
-		a.file, err = makeNetwork(setUp)
-		return err
-	})
-	s.network = a
-}
-
-// makeNetwork moves the thread into a new network namespace, and opens that.
-func makeNetwork(setUp func() error) (*os.File, error) {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("create network namespace: %w", err)
+	cwd := unix.AT_FDCWD
+	unshare := &bare.Call{Name: "create network namespace", Number: unix.SYS_UNSHARE, First: bare.Value(unix.CLONE_NEWNET)}
+	open := &bare.Call{
+		Name: "open network namespace", Number: unix.SYS_OPENAT, First: bare.Value(uintptr(cwd)),
+		Second: uintptr(unsafe.Pointer(unsafe.SliceData(ownNetwork))), Third: unix.O_RDONLY | unix.O_CLOEXEC,
 	}
-	if err := setUp(); err != nil {
-		return nil, err
+	calls := append(append([]*bare.Call{unshare}, setUp...), open)
+	if thread, err := bare.Start(calls...); err == nil {
+		s.network = &ahead{thread, open}
 	}
-	return openNamespace("/proc/thread-self/ns/net")
 }
 
 // wait returns the namespace when it is made.
 func (a *ahead) wait() (*os.File, error) {
-	err := <-a.done
-	return a.file, err
+	if err := a.thread.Wait(); err != nil {
+		return nil, err
+	}
+	return os.NewFile(a.open.Result, "network namespace"), nil
 }
 
 // drop waits for it, and gives it back.

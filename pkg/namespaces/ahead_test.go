@@ -7,10 +7,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/bare"
 	"box/internal/testkit"
 	"box/pkg/launch"
 )
@@ -23,8 +25,12 @@ func TestAheadIsJoined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var setUpIn string
-	s.Ahead(func() error { setUpIn, err = os.Readlink("/proc/thread-self/ns/net"); return err })
+	cwd := unix.AT_FDCWD
+	setUp := &bare.Call{
+		Name: "open", Number: unix.SYS_OPENAT, First: bare.Value(uintptr(cwd)),
+		Second: uintptr(unsafe.Pointer(unsafe.SliceData(ownNetwork))), Third: unix.O_RDONLY | unix.O_CLOEXEC,
+	}
+	s.Ahead(setUp)
 	o, err := s.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +42,8 @@ func TestAheadIsJoined(t *testing.T) {
 	}
 	own, _ := os.Readlink("/proc/self/ns/net")
 	made, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(files[0].Fd())))
+	setUpIn, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(setUp.Result)))
+	unix.Close(int(setUp.Result))
 	if err != nil || made == own || made != setUpIn || !strings.HasPrefix(made, "net:") {
 		t.Errorf("made %s, set up in %s, own %s, %v", made, setUpIn, own, err)
 	}
@@ -53,13 +61,13 @@ func TestAheadIsJoined(t *testing.T) {
 func TestAheadFails(t *testing.T) {
 	testkit.RequireRoot(t)
 	before := descriptors(t)
-	cause := errors.New("no device")
+	cause := unix.EBADF
 	for _, open := range []bool{true, false} {
 		s, err := From(linux("network"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Ahead(func() error { return cause })
+		s.Ahead(&bare.Call{Name: "close nothing", Number: unix.SYS_CLOSE, First: bare.Value(^uintptr(0))})
 		if !open {
 			s.Drop()
 			continue
@@ -77,7 +85,7 @@ func TestAheadFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dropped.Ahead(func() error { return nil })
+	dropped.Ahead()
 	dropped.Drop()
 	if after := descriptors(t); !slices.Equal(before, after) {
 		t.Errorf("descriptors before %v, after %v", before, after)
@@ -97,7 +105,9 @@ func TestNotAhead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Ahead(func() error { t.Errorf("%v: made ahead", list); return nil })
+		if s.Ahead(); s.network != nil {
+			t.Errorf("%v: made ahead", list)
+		}
 		s.Drop()
 	}
 }

@@ -144,11 +144,7 @@ func EnterPid(pidfd *os.File, f func() error) error {
 // onThread runs f on a thread of its own that no other goroutine will ever use: a
 // goroutine that ends while locked takes its thread with it. (A parent-death signal
 // asked for in f would therefore come at once.)
-func onThread(f func() error) error { return <-beginOnThread(f) }
-
-// beginOnThread is onThread for who does not wait at once; the channel takes the result
-// and blocks nobody.
-func beginOnThread(f func() error) <-chan error {
+func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
@@ -161,5 +157,5 @@ func beginOnThread(f func() error) <-chan error {
 		done <- onThread(f)
 		runtime.UnlockOSThread()
 	}()
-	return done
+	return <-done
 }

@@ -12,11 +12,12 @@
 package netdev
 
 import (
-	"encoding/binary"
-	"fmt"
+	"slices"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"box/internal/bare"
 	"box/pkg/launch"
 )
 
@@ -26,31 +27,26 @@ const (
 	ifreqFlagsAt = unix.IFNAMSIZ
 )
 
-// RaiseLoopback brings lo up in the network namespace of the calling thread, as the
-// steps of AddLoopback do in that of the program.
-func RaiseLoopback() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open socket for interface lo: %w", err)
+// loopbackUp is the request that brings lo up.
+var loopbackUp = [ifreqSize]byte{0: 'l', 1: 'o', ifreqFlagsAt: unix.IFF_UP}
+
+// RaiseLoopback is the calls that bring lo up in the network namespace of the thread that
+// makes them, as the steps of AddLoopback do in that of the program.
+func RaiseLoopback() []*bare.Call {
+	socket := &bare.Call{
+		Name: "open socket for interface lo", Number: unix.SYS_SOCKET,
+		First: bare.Value(unix.AF_INET), Second: unix.SOCK_DGRAM | unix.SOCK_CLOEXEC, Close: true,
 	}
-	defer unix.Close(fd)
-	lo, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	lo.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
-		return fmt.Errorf("bring interface lo up: %w", err)
-	}
-	return nil
+	return []*bare.Call{socket, {
+		Name: "bring interface lo up", Number: unix.SYS_IOCTL,
+		First: &socket.Result, Second: unix.SIOCSIFFLAGS, Third: uintptr(unsafe.Pointer(&loopbackUp)),
+	}}
 }
 
 // AddLoopback adds the steps that bring lo up. A new namespace has nothing else to
 // be changed on it: the kernel gives it its addresses when it comes up.
 func AddLoopback(p *launch.Plan) {
-	b := make([]byte, ifreqSize)
-	copy(b, "lo")
-	binary.NativeEndian.PutUint16(b[ifreqFlagsAt:], unix.IFF_UP)
+	b := slices.Clone(loopbackUp[:]) // data is the plan's own
 	sock := p.Slot("socket")
 	p.Add(
 		launch.Step{

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -52,6 +51,7 @@ type creation struct {
 	rt     *Runtime
 	opts   *CreateOptions
 	spec   *specs.Spec
+	text   []byte // which spec was decoded from
 	facts  plan.Facts
 	listen int // descriptors of socket activation (sd_listen_fds(3)), for the command
 	lock   *os.File
@@ -75,7 +75,7 @@ type creation struct {
 // Create makes a container from a bundle, up to the point where only the execve of
 // its command is left.
 func (r *Runtime) Create(ctx context.Context, id string, o CreateOptions) error {
-	c, err := r.begin(id, &o)
+	c, err := r.begin(id, &o, true)
 	if err != nil {
 		return err
 	}
@@ -88,8 +88,9 @@ func (r *Runtime) Create(ctx context.Context, id string, o CreateOptions) error 
 }
 
 // begin reads the bundle and claims the id: the state directory is made and locked, and
-// has the configuration.
-func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
+// has the configuration. For a container that is new, not restored, the namespaces are
+// begun with what takes longest.
+func (r *Runtime) begin(id string, o *CreateOptions, isNew bool) (*creation, error) {
 	if err := errors.Join(ValidateID(id), o.check()); err != nil {
 		return nil, err
 	}
@@ -97,7 +98,7 @@ func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := spec.Load(bundle)
+	config, text, err := spec.Load(bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -105,13 +106,18 @@ func (r *Runtime) begin(id string, o *CreateOptions) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &creation{rt: r, opts: o, spec: config, set: set, facts: gatherFacts(), listen: listenFDs()}
+	if isNew {
+		admit.Spread() // there is work for two processors
+		set.Ahead(netdev.RaiseLoopback()...)
+	}
+	c := &creation{rt: r, opts: o, spec: config, text: text, set: set, facts: gatherFacts(), listen: listenFDs()}
 	c.container = &container{dir: r.dir(id), record: newRecord(id, bundle, config)}
 	c.KeepKeyring = o.NoNewKeyring
 	if !config.Process.Terminal { // whose streams are none of ours
 		c.Pipes = callersPipes()
 	}
 	if err := c.claim(); err != nil {
+		set.Drop()
 		return nil, err
 	}
 	return c, nil
@@ -167,13 +173,14 @@ func (c *creation) taken() error {
 	return errdefs.New(errdefs.ErrExists, "container with given ID already exists: %s", c.ID)
 }
 
-// occupy locks the new state directory and puts the configuration into it. Before we have
+// occupy locks the new state directory and puts the configuration into it, for exec and
+// hooks: they must not depend on what becomes of the bundle. Before we have
 // the lock, others may delete it, and make it again for a container of theirs: then the
 // configuration is there.
 func (c *creation) occupy() (err error) {
 	c.lock, err = c.rt.lock(c.ID)
 	if err == nil {
-		err = c.keepConfig()
+		err = writeNew(c.path(configFile), c.text)
 	}
 	switch {
 	case err == nil:
@@ -191,9 +198,6 @@ func (c *creation) occupy() (err error) {
 // build does the work of create, in the order in which things come to depend on each
 // other. Whatever it leaves behind on failure, abandon removes.
 func (c *creation) build(ctx context.Context) error {
-	c.set.Ahead(netdev.RaiseLoopback)
-	admit.Spread() // from here on there is work for two
-	goruntime.SetDefaultGOMAXPROCS()
 	if err := c.prepare(); err != nil {
 		return err
 	}

@@ -12,16 +12,12 @@ import (
 	"box/pkg/resctrl"
 )
 
-// claimant is a creation that has done nothing yet, with a bundle.
+// claimant is a creation that has done nothing yet.
 func claimant(t *testing.T) *creation {
 	t.Helper()
-	bundle, root := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(bundle, "config.json"), []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	rt := &Runtime{Root: filepath.Join(root, "state")}
-	c := &creation{rt: rt, container: &container{dir: rt.dir("c1")}}
-	c.ID, c.Bundle = "c1", bundle
+	rt := &Runtime{Root: filepath.Join(t.TempDir(), "state")}
+	c := &creation{rt: rt, container: &container{dir: rt.dir("c1")}, text: []byte("{}")}
+	c.ID = "c1"
 	t.Cleanup(c.unlock)
 	return c
 }
@@ -42,29 +38,29 @@ func TestClaim(t *testing.T) {
 // What a claim has begun it takes away again, or engines would meet a container that
 // nobody knows of.
 func TestClaimLeavesNothing(t *testing.T) {
-	t.Run("lock", func(t *testing.T) {
-		c := claimant(t)
-		var limit unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-			t.Fatal(err)
-		}
-		none := unix.Rlimit{Cur: 0, Max: limit.Max}
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
-			t.Fatal(err)
-		}
-		err := c.claim()
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-			t.Fatal(err)
-		}
-		c.expectUnclaimed(t, err, unix.EMFILE)
-	})
-	t.Run("config", func(t *testing.T) {
-		c := claimant(t)
-		if err := os.Remove(filepath.Join(c.Bundle, "config.json")); err != nil {
-			t.Fatal(err)
-		}
-		c.expectUnclaimed(t, c.claim(), unix.ENOENT)
-	})
+	free, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(free)
+	for what, files := range map[string]int{"lock": free, "config": free + 1} { // the first that there is none for
+		t.Run(what, func(t *testing.T) {
+			c := claimant(t)
+			var limit unix.Rlimit
+			if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+				t.Fatal(err)
+			}
+			few := unix.Rlimit{Cur: uint64(files), Max: limit.Max}
+			if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+				t.Fatal(err)
+			}
+			err := c.claim()
+			if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+				t.Fatal(err)
+			}
+			c.expectUnclaimed(t, err, unix.EMFILE)
+		})
+	}
 }
 
 func (c *creation) expectUnclaimed(t *testing.T, err error, want unix.Errno) {

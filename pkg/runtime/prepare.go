@@ -185,7 +185,7 @@ func Plan(bundle string) (*launch.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := spec.Load(bundle)
+	s, _, err := spec.Load(bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -208,16 +208,6 @@ func Plan(bundle string) (*launch.Plan, error) {
 		return nil, err
 	}
 	return b.Plan, nil
-}
-
-// keepConfig keeps the configuration as it is now: exec and hooks must not depend on
-// what becomes of the bundle.
-func (c *creation) keepConfig() error {
-	data, err := readFile(filepath.Join(c.Bundle, spec.ConfigFile))
-	if err != nil {
-		return err
-	}
-	return writeNew(c.path(configFile), data)
 }
 
 // keepFilter keeps the compiled seccomp filter for exec.

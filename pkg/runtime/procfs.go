@@ -113,7 +113,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	data := make([]byte, 0, 4096)
+	data := make([]byte, 0, 512)
 	for {
 		if len(data) == cap(data) {
 			data = append(data, 0)[:len(data)]

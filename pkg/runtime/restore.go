@@ -46,7 +46,7 @@ func (r *Runtime) Restore(ctx context.Context, id string, o RestoreOptions) (int
 	if err != nil {
 		return 0, err
 	}
-	c, err := r.begin(id, &o.Run.CreateOptions)
+	c, err := r.begin(id, &o.Run.CreateOptions, false)
 	if err != nil {
 		return 0, err
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/admit"
+	"box/internal/bare"
 	"box/internal/errdefs"
 )
 
@@ -31,7 +32,7 @@ type RunOptions struct {
 // out: processes beside the init where the pid namespace is shared, and commands that
 // are set-user-id or have file capabilities, for their execve clears the signal.
 func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (int, error) {
-	c, err := r.begin(id, &o.CreateOptions)
+	c, err := r.begin(id, &o.CreateOptions, true)
 	if err != nil {
 		return 0, err
 	}
@@ -112,5 +113,9 @@ func (c *creation) holdMounts() (letGo func()) {
 	if err != nil { // the command has ended already, or may not be looked at
 		return func() {}
 	}
-	return func() { go unix.Close(fd) }
+	return func() {
+		if _, err := bare.Start(&bare.Call{Number: unix.SYS_CLOSE, First: bare.Value(uintptr(fd))}); err != nil {
+			_ = unix.Close(fd)
+		}
+	}
 }

@@ -21,21 +21,20 @@ const ConfigFile = "config.json"
 // those of privileged containers with thousands of mounts, below 2 MiB.
 const maxConfig = 32 << 20
 
-// Load reads, decodes and validates the configuration of a bundle.
-func Load(bundle string) (*specs.Spec, error) {
+// Load reads, decodes and validates the configuration of a bundle. The text is what was
+// read: the file may be another one soon.
+func Load(bundle string) (s *specs.Spec, text []byte, err error) {
 	name := filepath.Join(bundle, ConfigFile)
-	data, err := readConfig(name)
-	if err != nil {
-		return nil, err
+	if text, err = readConfig(name); err != nil {
+		return nil, nil, err
 	}
-	s, err := Decode(name, data)
-	if err != nil {
-		return nil, err
+	if s, err = Decode(name, text); err != nil {
+		return nil, nil, err
 	}
 	if err := Validate(s); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return s, nil
+	return s, text, nil
 }
 
 // LoadProcess reads, decodes and validates a process description, the argument

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -258,26 +259,26 @@ func TestLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := Load(dir); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), config) {
+	if _, _, err := Load(dir); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), config) {
 		t.Errorf("without a file: %v", err)
 	}
 	write(`{"ociVersion":"1.0.0"`)
-	if _, err := Load(dir); err == nil || err.Error() != config+":1:22: want ',' or '}', have the end of the file" {
+	if _, _, err := Load(dir); err == nil || err.Error() != config+":1:22: want ',' or '}', have the end of the file" {
 		t.Errorf("half a file: %v", err)
 	}
 	write(`{"ociVersion":"1.0.0"}`)
-	if _, err := Load(dir); err == nil || err.Error() != config+": process: missing" || !errors.Is(err, errdefs.ErrInvalid) {
+	if _, _, err := Load(dir); err == nil || err.Error() != config+": process: missing" || !errors.Is(err, errdefs.ErrInvalid) {
 		t.Errorf("too little: %v", err)
 	}
 	write(`{"ociVersion":"1.0.0","process":{"args":["a"],"cwd":"/","user":{}},"root":{"path":"r"},"linux":{"namespaces":[{"type":"mount"}]}}`)
-	s, err := Load(dir)
-	if err != nil || s.Process.Args[0] != "a" {
-		t.Errorf("%+v, %v", s, err)
+	s, text, err := Load(dir)
+	if err != nil || s.Process.Args[0] != "a" || !bytes.Contains(text, []byte(`"type":"mount"`)) {
+		t.Errorf("%+v, %q, %v", s, text, err)
 	}
 	if err := os.Truncate(config, maxConfig+1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "larger than 32 MiB") {
+	if _, _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "larger than 32 MiB") {
 		t.Errorf("too much: %v", err)
 	}
 }
