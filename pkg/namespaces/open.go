@@ -129,13 +129,22 @@ func (p opened) enter() error {
 // EnterPid runs f, which forks, on a thread whose children are born in the pid
 // namespace of the process behind pidfd.
 func EnterPid(pidfd *os.File, f func() error) error {
+	return enterOne(pidfd, unix.CLONE_NEWPID, "pid", f)
+}
+
+// EnterNetwork runs f on a thread in the network namespace of the process behind pidfd.
+func EnterNetwork(pidfd *os.File, f func() error) error {
+	return enterOne(pidfd, unix.CLONE_NEWNET, "network", f)
+}
+
+func enterOne(pidfd *os.File, flag int, name string, f func() error) error {
 	return onThread(func() error {
-		err := unix.Setns(int(pidfd.Fd()), unix.CLONE_NEWPID)
+		err := unix.Setns(int(pidfd.Fd()), flag)
 		if errors.Is(err, unix.ESRCH) {
-			return errdefs.New(errdefs.ErrConflict, "join pid namespace: process is gone: %w", err)
+			return errdefs.New(errdefs.ErrConflict, "join %s namespace: process is gone: %w", name, err)
 		}
 		if err != nil {
-			return fmt.Errorf("join pid namespace: %w", err)
+			return fmt.Errorf("join %s namespace: %w", name, err)
 		}
 		return f()
 	})

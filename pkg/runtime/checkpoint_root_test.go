@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"box/internal/testkit"
 )
 
@@ -194,4 +196,37 @@ func TestCheckpointRefusals(t *testing.T) {
 		}
 	}
 	b.expectStatus(Created)
+}
+
+// A network namespace of the container's own is made anew, and is as create would have
+// made it: its loopback is up, and it has the devices and the parameters that the
+// specification wants.
+func TestRestoreInNewNetwork(t *testing.T) {
+	b := newBench(t, "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /tmp/n; sleep 0.1; done")
+	needsCriu(t)
+	ownNetwork(t)
+	b.spec.Linux.NetDevices = map[string]specs.LinuxNetDevice{"boxnd0": {Name: "inside0"}}
+	b.spec.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "7", "kernel.shmmni": "77"}
+	b.save()
+	b.nulls("run", "--detach", b.id)
+	b.counts(0)
+	images := b.bundle + "/images"
+	b.do("checkpoint", "--image-path", images, b.id)
+	for exec.Command("ip", "link", "show", "boxnd1").Run() == nil { // the pair ends with the namespace
+		time.Sleep(50 * time.Millisecond)
+	}
+	ip(t, "link add boxnd0 type veth peer name boxnd1")
+	ip(t, "address add 198.51.100.7/24 dev boxnd0")
+	b.nulls("restore", "--detach", "--image-path", images, b.id)
+	defer b.do("delete", "--force", b.id)
+	pid := strconv.Itoa(b.expectStatus(Running).Pid)
+	out, err := exec.Command("nsenter", "-t", pid, "-n", "ip", "-o", "address").CombinedOutput()
+	for _, want := range []string{" lo    inet 127.0.0.1/8 ", " inside0    inet 198.51.100.7/24 "} {
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%v: %q is not among the addresses: %s", err, want, out)
+		}
+	}
+	if out := b.do("exec", b.id, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/kernel/shmmni"); out != "7\n77\n" {
+		t.Errorf("kernel parameters: %q", out)
+	}
 }

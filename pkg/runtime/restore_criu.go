@@ -143,6 +143,9 @@ func (c *restoration) notice(ctx context.Context, n *criu.Notice) error {
 	c.rt.debugf("criu: %s", n.Script)
 	switch n.Script {
 	case "setup-namespaces":
+		if err := c.setUpNetwork(n.Pid); err != nil {
+			return err
+		}
 		return c.namespaceHooks(ctx, n.Pid)
 	case "post-restore":
 		return c.adoptRestored(n.Pid)

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,12 +103,7 @@ func setOOMScore(pid, score int) error {
 	if now, err := readFile(path); err == nil && strings.TrimSpace(string(now)) == strconv.Itoa(score) {
 		return nil
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.WriteString(strconv.Itoa(score)); err != nil {
+	if err := writeThere(path, strconv.Itoa(score)); err != nil {
 		return fmt.Errorf("set oom_score_adj to %d: %w", score, err)
 	}
 	return nil
