@@ -9,6 +9,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"box/internal/bare"
 	"box/internal/sys"
 	"box/pkg/namespaces"
 	"box/pkg/netdev"
@@ -31,7 +32,11 @@ func (c *restoration) setUpNetwork(pid int) error {
 		if err := setNetworkSysctls(c.spec.Linux.Sysctl); err != nil {
 			return err
 		}
-		return netdev.RaiseLoopback()
+		loopback, err := bare.Start(netdev.RaiseLoopback()...) // which is where we are
+		if err != nil {
+			return err
+		}
+		return loopback.Wait()
 	})
 	if devices := c.spec.Linux.NetDevices; err == nil && len(devices) > 0 {
 		err = netdev.Move(pid, pidfd, devices)
