@@ -1,12 +1,16 @@
 package testkit
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
+
+	"box/internal/testkit/vm"
 )
 
 // entry is the part of the Makefile's flags that changes what a program does: where
@@ -17,6 +21,9 @@ const entry = "-ldflags=box/cmd/box-runtime=-E admit_rt0"
 // shipped: static, and with their entry points. Out is the absolute path of a file,
 // or of a directory if it ends in a slash.
 func Compile(out string, programs ...string) error {
+	if err := LookAtSources(programs...); err != nil {
+		return err
+	}
 	return goTool(append([]string{"build", "-tags", "urfave_cli_no_docs", entry, "-o", out}, programs...)...)
 }
 
@@ -31,12 +38,29 @@ func Build(t testing.TB, pkg string, test bool) string {
 	out := filepath.Join(dir, filepath.Base(pkg))
 	build := func() error { return Compile(out, pkg) }
 	if test {
-		build = func() error { return goTool("test", "-c", "-o", out, pkg) }
+		build = func() error { return errors.Join(LookAtSources(pkg), goTool("test", "-c", "-o", out, pkg)) }
 	}
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// LookAtSources has `go test` know that what follows depends on the module's sources but
+// for its tests, and on those in more directories. It keeps a result as long as the files
+// are the same that the test program has looked at itself, and what is in the programs
+// that a test runs, it does not see. Compile and Build call it; a TestMain is too early.
+func LookAtSources(more ...string) error {
+	if os.Getenv(vm.InsideVariable) != "" {
+		return nil // nothing is kept from in there
+	}
+	for _, name := range append([]string{"cmd", "internal", "pkg", "go.mod", "go.sum"}, more...) {
+		err := filepath.WalkDir(filepath.Join(source(), strings.TrimSuffix(name, "/...")), func(_ string, _ os.DirEntry, err error) error { return err })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // goTool runs go in the checkout.

@@ -27,6 +27,7 @@ import (
 	"strings"
 	"testing"
 
+	"box/internal/testkit"
 	"box/internal/testkit/vm"
 )
 
@@ -67,6 +68,9 @@ func eachRuntime(t *testing.T, test func(*testing.T, runtimeUnderTest)) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
+	}
+	if err := testkit.LookAtSources(); err != nil {
+		t.Fatal(err)
 	}
 	for _, name := range runtimesUnderTest() {
 		t.Run(filepath.Base(name), func(t *testing.T) {

@@ -2,6 +2,7 @@ package security
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -84,8 +85,8 @@ func newBox(t *testing.T, words ...string) *box {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: starts containers")
 	}
-	if programs.err != nil {
-		t.Fatal(programs.err)
+	if err := errors.Join(programs.err, testkit.LookAtSources("test/security/probe")); err != nil {
+		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	name := strings.NewReplacer("/", "-", " ", "-", "'", "", ",", "").Replace(t.Name())
