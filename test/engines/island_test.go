@@ -177,9 +177,15 @@ func reign() (int, error) {
 
 // furnish makes the island's mounts and brings its loopback up. Engines keep a
 // few things at fixed places; those get an empty file system.
+//
+// Mounts are private towards the host, but shared on the island, as everywhere under
+// systemd: podman gives the monitor of mapped users a mount namespace of its own, and relies
+// on it that what is unmounted there is gone outside, too.
 func furnish() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
+	for _, kind := range []uintptr{unix.MS_PRIVATE, unix.MS_SHARED} {
+		if err := unix.Mount("", "/", "", unix.MS_REC|kind, ""); err != nil {
+			return fmt.Errorf("set propagation of mounts to %#x: %w", kind, err)
+		}
 	}
 	for _, h := range hierarchies() {
 		if err := unix.Mount(filepath.Join(h, os.Getenv(cgroupsVar)), h, "", unix.MS_BIND, ""); err != nil {
