@@ -340,7 +340,7 @@ func (g *Group) makeRoom(m member) (undo []func() error, err error) {
 	if _, limited, err := m.processLimit(); !limited {
 		return nil, err
 	}
-	release, err := g.Hold()
+	release, err := g.hold(forkPatience)
 	if err != nil {
 		return nil, err
 	}
@@ -354,6 +354,10 @@ func (g *Group) makeRoom(m member) (undo []func() error, err error) {
 	}
 	return []func() error{func() error {
 		defer release()
+		now, limited, err := m.processLimit()
+		if err != nil || !limited || now != limit+1 { // somebody who did not wait has changed it
+			return err
+		}
 		return kernfs.Write(m.file("pids.max"), strconv.FormatUint(limit, 10))
 	}}, nil
 }

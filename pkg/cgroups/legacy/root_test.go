@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -161,7 +162,7 @@ func TestBornAtOnce(t *testing.T) {
 				err = errors.Join(err, g.Within(cmd.Start))
 				_ = cmd.Wait()
 				if i == 0 && n == 10 {
-					err = errors.Join(err, changeLimit(g, m, "90"))
+					err = errors.Join(err, changeLimit(g, m, "90", time.Minute))
 				}
 			}
 			done <- err
@@ -177,8 +178,28 @@ func TestBornAtOnce(t *testing.T) {
 	}
 }
 
-func changeLimit(g *Group, m member, to string) error {
-	release, err := g.Hold()
+// TestStuckBirth: who changes the limit while a child hangs on its way waits a moment,
+// and then the change stays.
+func TestStuckBirth(t *testing.T) {
+	g := newGroup(t)
+	m, ok := g.member("pids")
+	if !ok {
+		t.Skip("no pids controller in v1")
+	}
+	g.Guard(t.TempDir())
+	if err := kernfs.Write(m.file("pids.max"), "100"); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Within(func() error { return changeLimit(g, m, "90", changePatience) }); err != nil {
+		t.Error(err)
+	}
+	if limit, err := kernfs.Read(m.file("pids.max")); err != nil || limit != "90\n" {
+		t.Errorf("pids.max is %q, %v", limit, err)
+	}
+}
+
+func changeLimit(g *Group, m member, to string, patience time.Duration) error {
+	release, err := g.hold(patience)
 	if err != nil {
 		return err
 	}
