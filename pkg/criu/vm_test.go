@@ -16,11 +16,11 @@ func TestContainersInVM(t *testing.T) {
 }
 
 // What most changes cannot break is tested when it is asked for: make criu.
-func TestLazyPagesInVM(t *testing.T) {
+func TestMoreInVM(t *testing.T) {
 	if os.Getenv("BOX_TEST_LONG") == "" {
 		t.Skip("takes long; run by make criu")
 	}
-	runInVM(t, "CheckpointWithLazyPages")
+	runInVM(t, "CheckpointWithLazyPages|CheckpointWithConnections|CheckpointInJoined")
 }
 
 // runInVM runs tests of pkg/runtime whose names match, and minds that one of them takes

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,9 @@ import (
 	"box/internal/sys"
 	"box/internal/testkit"
 )
+
+// sysMkdir is mkdir(2) of amd64; newer architectures have mkdirat alone.
+const sysMkdir = 83
 
 // notification and answer are struct seccomp_notif and seccomp_notif_resp
 // (linux/seccomp.h).
@@ -115,7 +119,7 @@ func answerCalls(fd int) {
 			continue // the caller has died meanwhile
 		}
 		reply := answer{id: n.id, flags: notifContinue}
-		if n.nr == unix.SYS_MKDIR || n.nr == unix.SYS_MKDIRAT {
+		if n.nr == unix.SYS_MKDIRAT || runtime.GOARCH == "amd64" && n.nr == sysMkdir {
 			reply.flags, reply.errno = 0, -int32(unix.ENOMEDIUM)
 		}
 		_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), notifSend, uintptr(unsafe.Pointer(&reply)))
