@@ -42,6 +42,9 @@ func (r *Runtime) Checkpoint(ctx context.Context, id string, o CheckpointOptions
 		return err
 	}
 	return r.change(id, &verbCheckpoint, func(c *container) error {
+		if c.waiting() { // and paused: the program that waits is none that could be restored
+			return verbCheckpoint.refusal(id, Created)
+		}
 		if err := r.dump(c, &o, dirs); err != nil {
 			return err
 		}

@@ -22,8 +22,11 @@ type verb struct {
 // known only when they are sent (Kill).
 var (
 	verbStart = verb{[]Status{Created}, func(id string, st Status) error {
-		if st == Stopped {
+		switch st {
+		case Stopped:
 			return errdefs.New(errdefs.ErrConflict, "cannot start a container that has stopped: %s", id)
+		case Paused:
+			return errdefs.WithHint(errdefs.New(errdefs.ErrConflict, "cannot start a container in the paused state: %s", id), "Resume it first.")
 		}
 		return errdefs.New(errdefs.ErrConflict, "cannot start an already running container: %s is %s", id, st)
 	}}

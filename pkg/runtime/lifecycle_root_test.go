@@ -403,6 +403,28 @@ func TestPause(t *testing.T) {
 	b.do("pause", b.id) // delete --force must get at a frozen one
 }
 
+// A container that waits for start can be paused, too; it goes on waiting when it is
+// resumed, and who would start it in between is told why he cannot.
+func TestPauseBeforeStart(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	b.save()
+	b.do("create", b.id)
+	b.do("pause", b.id)
+	b.expectStatus(Paused)
+	for verb, want := range map[string]string{
+		"start": "cannot start a container in the paused state", "checkpoint": "cannot be checkpointed in created state", "delete": "that is not stopped",
+	} {
+		if r := b.try(verb, b.id); r.code != 1 || !strings.Contains(r.err, want) {
+			t.Errorf("%s: %+v, want %q", verb, r, want)
+		}
+	}
+	b.do("resume", b.id)
+	b.expectStatus(Created)
+	b.do("start", b.id)
+	b.expectStatus(Running)
+	b.do("delete", "--force", b.id)
+}
+
 // A create that hangs in a hook holds the lock; delete --force gets through.
 func TestDeleteForceEndsAHangingCreate(t *testing.T) {
 	b := newBench(t, "true")

@@ -15,7 +15,7 @@ func TestStateMachine(t *testing.T) {
 	}{
 		"start": {&verbStart, map[Status]string{
 			Creating: "already running", Running: "cannot start an already running container",
-			Paused: "cannot start an already running container", Stopped: "cannot start a container that has stopped",
+			Paused: "cannot start a container in the paused state", Stopped: "cannot start a container that has stopped",
 		}},
 		"exec": {&verbExec, map[Status]string{
 			Creating: "container not running", Paused: "cannot exec in a paused container",

@@ -25,10 +25,10 @@ func (r *Runtime) status(c *container) Status {
 			return Creating
 		}
 		return Stopped
+	case c.frozen(): // also one that waits for start, which could not begin
+		return Paused
 	case waiting:
 		return Created
-	case c.frozen():
-		return Paused
 	}
 	return Running
 }

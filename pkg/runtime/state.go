@@ -25,7 +25,7 @@ const (
 	Creating Status = "creating" // create is under way in a living process
 	Created  Status = "created"  // the launch program waits for start
 	Running  Status = "running"  // the command has been executed
-	Paused   Status = "paused"   // running, with a frozen cgroup
+	Paused   Status = "paused"   // running or created, with a frozen cgroup
 	Stopped  Status = "stopped"  // the process is gone, the record is not
 )
 
