@@ -106,19 +106,24 @@ func testFelt(t *testing.T, e managed) {
 		t.Errorf("stopped with %s, want 5", code)
 	}
 	e.remove("felt")
-	e.start("starved", starving(e), limits{memory: 16 * mebibyte})
-	eventually(t, "the engine knows that it was killed for want of memory", func() bool { return e.outOfMemory("starved") })
-	e.remove("starved")
+	starve(t, e)
 }
 
-// starving is a command that needs more memory than it gets, and is killed. systemd removes a
-// group as soon as its last process is gone, but podman's monitor reads only then, with any
-// runtime, why the kernel has called it: there the shell outlives the command for a while.
-func starving(e managed) string {
-	if d, ok := e.(feltDocker); ok && d.name == "podman" && driver() == "systemd" {
-		return swallow(128) + "; code=$?; sleep 5; exit $code"
+// starve runs a command that needs more memory than it gets, and looks whether the engine
+// hears that it was killed. It is let go when the engine has its eyes on it.
+func starve(t *testing.T, e managed) {
+	t.Helper()
+	const wait = "mkfifo /go 2>/dev/null; read x </go; "
+	script := wait + "exec " + swallow(128)
+	if driver() == "systemd" {
+		// It removes a group as soon as the last process is gone, but engines read only then,
+		// with any runtime, why the kernel has called them. The shell outlives the command.
+		script = wait + swallow(128) + "; code=$?; sleep 5; exit $code"
 	}
-	return "sleep 0.2; exec " + swallow(128)
+	e.start("starved", script, limits{memory: 16 * mebibyte})
+	e.exec("starved", "echo >/go")
+	eventually(t, "the engine knows that it was killed for want of memory", func() bool { return e.outOfMemory("starved") })
+	e.remove("starved")
 }
 
 // startHeavy starts the container, and waits until it holds what it will hold.
