@@ -35,9 +35,9 @@
 //
 // A Go program starts faster on one processor: the runtime starts threads that have
 // nothing to do yet, and each of them wakes another processor, disturbs the first by
-// what both must know of their common memory, and makes the end longer. It is a third of
-// the time of a small verb. So the entry point keeps the process to the processor that
-// it is on, and who has work for several, starts another program or stays calls Spread.
+// what both must know of their common memory, and makes the end longer: a fifth of the
+// time of a small verb. So the entry point keeps the process to the processor that it is
+// on, and who has work for several, starts another program or stays calls Spread.
 package admit
 
 import (
