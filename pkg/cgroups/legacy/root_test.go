@@ -120,38 +120,43 @@ func TestBornInEveryGroup(t *testing.T) {
 	}
 }
 
-// TestBornAtTheLimit: the thread counts for the pids controller as well.
-func TestBornAtTheLimit(t *testing.T) {
-	g := newGroup(t)
-	m, ok := g.member("pids")
-	if !ok {
-		t.Skip("no pids controller in v1")
-	}
-	if err := kernfs.Write(m.file("pids.max"), "1"); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("/bin/true")
-	if err := g.Within(cmd.Start); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
-	if limit, err := kernfs.Read(m.file("pids.max")); err != nil || limit != "1\n" {
-		t.Errorf("pids.max is %q, %v", limit, err)
-	}
-}
-
-// TestBornAtOnce: those who come at the same time do not make room for good, nor put
-// back a limit that was changed meanwhile.
-func TestBornAtOnce(t *testing.T) {
+// newLimited is newGroup with a limit of processes, and the lock that goes with it.
+func newLimited(t *testing.T, limit string) (*Group, member) {
+	t.Helper()
 	g := newGroup(t)
 	m, ok := g.member("pids")
 	if !ok {
 		t.Skip("no pids controller in v1")
 	}
 	g.Guard(t.TempDir())
-	if err := kernfs.Write(m.file("pids.max"), "100"); err != nil {
+	if err := kernfs.Write(m.file("pids.max"), limit); err != nil {
 		t.Fatal(err)
 	}
+	return g, m
+}
+
+func (m member) expectLimit(t *testing.T, want string) {
+	t.Helper()
+	if limit, err := kernfs.Read(m.file("pids.max")); err != nil || limit != want+"\n" {
+		t.Errorf("pids.max is %q, %v; want %s", limit, err, want)
+	}
+}
+
+// TestBornAtTheLimit: the thread counts for the pids controller as well.
+func TestBornAtTheLimit(t *testing.T) {
+	g, m := newLimited(t, "1")
+	cmd := exec.Command("/bin/true")
+	if err := g.Within(cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	m.expectLimit(t, "1")
+}
+
+// TestBornAtOnce: those who come at the same time do not make room for good, nor put
+// back a limit that was changed meanwhile.
+func TestBornAtOnce(t *testing.T) {
+	g, m := newLimited(t, "100")
 	const comers = 8
 	done := make(chan error, comers)
 	for i := range comers {
@@ -173,29 +178,17 @@ func TestBornAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if limit, err := kernfs.Read(m.file("pids.max")); err != nil || limit != "90\n" {
-		t.Errorf("pids.max is %q, %v", limit, err)
-	}
+	m.expectLimit(t, "90")
 }
 
 // TestStuckBirth: who changes the limit while a child hangs on its way waits a moment,
 // and then the change stays.
 func TestStuckBirth(t *testing.T) {
-	g := newGroup(t)
-	m, ok := g.member("pids")
-	if !ok {
-		t.Skip("no pids controller in v1")
-	}
-	g.Guard(t.TempDir())
-	if err := kernfs.Write(m.file("pids.max"), "100"); err != nil {
-		t.Fatal(err)
-	}
+	g, m := newLimited(t, "100")
 	if err := g.Within(func() error { return changeLimit(g, m, "90", changePatience) }); err != nil {
 		t.Error(err)
 	}
-	if limit, err := kernfs.Read(m.file("pids.max")); err != nil || limit != "90\n" {
-		t.Errorf("pids.max is %q, %v", limit, err)
-	}
+	m.expectLimit(t, "90")
 }
 
 func changeLimit(g *Group, m member, to string, patience time.Duration) error {
