@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -99,10 +100,10 @@ func parseStat(data []byte) (stat, error) {
 }
 
 // bootID names this boot of the kernel; "" where /proc does not tell.
-func bootID() string {
+var bootID = sync.OnceValue(func() string {
 	data, _ := readFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(data))
-}
+})
 
 // readFile is os.ReadFile for the small files of procfs and of our own state,
 // without the half dozen calls by which package os asks the poller about each: a
