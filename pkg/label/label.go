@@ -154,15 +154,15 @@ func open(p *launch.Plan, name string, paths ...string) launch.Slot {
 	p.Add(
 		launch.Step{
 			Name: name + ": open /proc", Why: "the runtime's own: the container has no part in it yet", Call: launch.Openat, Into: dir,
-			Args: []launch.Arg{launch.Cwd, launch.Text("/proc/thread-self"), launch.Int(unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC), launch.Int(0)},
+			Args: launch.Args{launch.Cwd, launch.Text("/proc/thread-self"), launch.Int(unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC), launch.Int(0)},
 		},
-		launch.Step{Name: name + ": look at /proc", Why: "for the next step", Call: launch.Fstatfs, Args: []launch.Arg{dir, stat}},
+		launch.Step{Name: name + ": look at /proc", Why: "for the next step", Call: launch.Fstatfs, Args: launch.Args{dir, stat}},
 	)
 	p.ExpectWord(name+": /proc is no procfs", "written anywhere else, it would look like success", stat.At(0), ^uint32(0), unix.PROC_SUPER_MAGIC, unix.ENODEV)
 	for i, path := range paths {
 		step := launch.Step{
 			Name: name + ": open " + path, Why: "a process can set this on itself only", Call: launch.Openat2, Into: file, Then: found,
-			Args: []launch.Arg{
+			Args: launch.Args{
 				dir, launch.Text(path),
 				launch.OpenHow(unix.O_WRONLY|unix.O_CLOEXEC, 0, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV),
 				launch.Int(launch.OpenHowSize),
@@ -181,10 +181,10 @@ func open(p *launch.Plan, name string, paths ...string) launch.Slot {
 func write(p *launch.Plan, name string, file launch.Slot, value, why string) {
 	p.Add(launch.Step{
 		Name: name, Why: why, Call: launch.Write,
-		Args: []launch.Arg{file, launch.Text(value), launch.Int(len(value))},
+		Args: launch.Args{file, launch.Text(value), launch.Int(len(value))},
 	})
 }
 
 func closeFile(name string, file launch.Slot) launch.Step {
-	return launch.Step{Name: name + ": close", Why: "done", Call: launch.Close, Args: []launch.Arg{file}}
+	return launch.Step{Name: name + ": close", Why: "done", Call: launch.Close, Args: launch.Args{file}}
 }

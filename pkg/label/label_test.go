@@ -80,7 +80,7 @@ func run(t *testing.T, w Wish, h Host, command ...string) (string, error) {
 	t.Helper()
 	p := &launch.Plan{ReportFD: 3}
 	Add(p, w, h)
-	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: []launch.Arg{
+	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: launch.Args{
 		launch.Text(command[0]), launch.Strings(command), launch.Nil,
 	}})
 	text, _, failure := testkit.RunPlan(t, p, launch.Attr{})

@@ -74,7 +74,7 @@ func labelOfKeyring(t *testing.T, label string) string {
 	key := p.Slot("key")
 	p.Add(launch.Step{
 		Name: "make keyring", Call: launch.Keyctl, Into: key,
-		Args: []launch.Arg{launch.Int(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Text("box-test-label")},
+		Args: launch.Args{launch.Int(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Text("box-test-label")},
 	})
 	LabelKeys(p, file, "")
 	p.MarkValue("made", "", key)

@@ -119,13 +119,14 @@ func (c *compiler) written() []bool {
 // everything is gathered first.
 func (c *compiler) step(i, off int, written []bool) {
 	s := &c.plan.steps[i]
-	if !s.Call.known() || len(s.Args) > maxArgs || len(s.Allow) > MaxAllow {
-		c.fail(i, "call %v with %d arguments and %d tolerated errors cannot be encoded", s.Call, len(s.Args), len(s.Allow))
+	if !s.Call.known() || len(s.Allow) > MaxAllow {
+		c.fail(i, "call %v with %d tolerated errors cannot be encoded", s.Call, len(s.Allow))
 		return
 	}
 	var args [maxArgs]uint64
 	mask := byte(0)
-	for n, a := range s.Args {
+	for n := range s.Args {
+		a := s.Args[n]
 		if slot, ok := a.(Slot); ok {
 			if slot == discard || int(slot) >= len(written) || !written[slot] {
 				c.fail(i, "argument %d is slot %q, which no step stores to", n+1, c.plan.slotName(slot))

@@ -17,12 +17,12 @@ func Example() {
 	plan.Add(
 		launch.Step{
 			Name: "execute /nonexistent/demo", Why: "the first place", Call: launch.Execve,
-			Args:  []launch.Arg{launch.Text("/nonexistent/demo"), argv, env},
+			Args:  launch.Args{launch.Text("/nonexistent/demo"), argv, env},
 			Allow: []launch.Allow{{Errno: unix.ENOENT}},
 		},
 		launch.Step{
 			Name: "execute /nowhere/demo", Why: "the last place: here a missing file is an error", Call: launch.Execve,
-			Args: []launch.Arg{launch.Text("/nowhere/demo"), argv, env},
+			Args: launch.Args{launch.Text("/nowhere/demo"), argv, env},
 		},
 	)
 	program, err := launch.NewProgram(plan)

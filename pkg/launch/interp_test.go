@@ -172,30 +172,30 @@ func everything(p *Plan) {
 	big, low, fd, bad := p.Slot("big"), p.Slot("low"), p.Slot("fd"), p.Slot("bad")
 	skip, back, end := p.Label(), p.Label(), p.Label()
 	argv := Strings([]string{"a", "b"})
-	missing := Step{Name: "open nothing", Call: Openat, Args: []Arg{Cwd, Text("/nonexistent")}, Into: bad}
+	missing := Step{Name: "open nothing", Call: Openat, Args: Args{Cwd, Text("/nonexistent")}, Into: bad}
 	tolerated := missing
 	tolerated.Allow = []Allow{{Errno: unix.EPERM}, {AnyErrno, skip}}
 	p.Add(
-		Step{Name: "set", Call: Set, Args: []Arg{Int(0x1234567890)}, Into: big},
-		Step{Name: "store", Call: Store64, Args: []Arg{word, big}},
-		Step{Name: "store", Call: Store, Args: []Arg{word.At(4), Int(7)}},
-		Step{Name: "load", Call: Load, Args: []Arg{word}, Into: low},
-		Step{Name: "expect low", Call: Expect, Args: []Arg{low, Int(0xffff), Int(0x7890), Int(unix.EIO)}},
-		Step{Name: "load", Call: Load, Args: []Arg{word.At(4)}, Into: low},
-		Step{Name: "expect high", Call: Expect, Args: []Arg{low, Int(-1), Int(7), Int(unix.EIO)}},
-		Step{Name: "load pointer", Call: Load, Args: []Arg{argv}, Into: low},
-		Step{Name: "expect address", Call: Expect, Args: []Arg{low, Int(0xf0000000), Int(0x10000000), Int(unix.EIO)}},
-		Step{Name: "load zero", Call: Load, Args: []Arg{zero.At(8)}, Into: low},
-		Step{Name: "expect zero", Call: Expect, Args: []Arg{low, Int(-1), Int(0), Int(unix.EIO)}},
+		Step{Name: "set", Call: Set, Args: Args{Int(0x1234567890)}, Into: big},
+		Step{Name: "store", Call: Store64, Args: Args{word, big}},
+		Step{Name: "store", Call: Store, Args: Args{word.At(4), Int(7)}},
+		Step{Name: "load", Call: Load, Args: Args{word}, Into: low},
+		Step{Name: "expect low", Call: Expect, Args: Args{low, Int(0xffff), Int(0x7890), Int(unix.EIO)}},
+		Step{Name: "load", Call: Load, Args: Args{word.At(4)}, Into: low},
+		Step{Name: "expect high", Call: Expect, Args: Args{low, Int(-1), Int(7), Int(unix.EIO)}},
+		Step{Name: "load pointer", Call: Load, Args: Args{argv}, Into: low},
+		Step{Name: "expect address", Call: Expect, Args: Args{low, Int(0xf0000000), Int(0x10000000), Int(unix.EIO)}},
+		Step{Name: "load zero", Call: Load, Args: Args{zero.At(8)}, Into: low},
+		Step{Name: "expect zero", Call: Expect, Args: Args{low, Int(-1), Int(0), Int(unix.EIO)}},
 		write("1"), tolerated, write("not"), write("reached"),
 	)
 	p.Place(skip)
 	p.Add(
-		Step{Name: "expect errno", Call: Expect, Args: []Arg{bad, Int(-1), Int(-int64(unix.ENOENT)), Int(unix.EIO)}},
-		Step{Name: "open", Call: Openat, Args: []Arg{Cwd, Text("/"), Int(unix.O_CLOEXEC)}, Into: fd},
+		Step{Name: "expect errno", Call: Expect, Args: Args{bad, Int(-1), Int(-int64(unix.ENOENT)), Int(unix.EIO)}},
+		Step{Name: "open", Call: Openat, Args: Args{Cwd, Text("/"), Int(unix.O_CLOEXEC)}, Into: fd},
 	)
 	p.Place(back)
-	p.Add(write("2"), Step{Name: "close", Call: Close, Args: []Arg{fd}, Allow: []Allow{{unix.EBADF, end}}, Then: back})
+	p.Add(write("2"), Step{Name: "close", Call: Close, Args: Args{fd}, Allow: []Allow{{unix.EBADF, end}}, Then: back})
 	p.Place(end)
 	p.Mark("end", "")
 	p.Add(missing)

@@ -51,7 +51,7 @@ func finish(t *testing.T, proc *Process) (marks []string, status int, failure er
 }
 
 func write(text string) Step {
-	return Step{Name: "write " + text, Call: Write, Args: []Arg{Int(1), Text(text), Int(len(text))}}
+	return Step{Name: "write " + text, Call: Write, Args: Args{Int(1), Text(text), Int(len(text))}}
 }
 
 // output runs the plan and returns what it has written to descriptor 1.
@@ -73,7 +73,7 @@ func output(t *testing.T, p *Plan) (string, int, error) {
 }
 
 // goTo makes an unconditional jump.
-func goTo(l Label) Step { return Step{Name: "go on", Call: Set, Args: []Arg{Int(0)}, Then: l} }
+func goTo(l Label) Step { return Step{Name: "go on", Call: Set, Args: Args{Int(0)}, Then: l} }
 
 func TestStepsRunInOrder(t *testing.T) {
 	var p Plan
@@ -86,7 +86,7 @@ func TestStepsRunInOrder(t *testing.T) {
 
 func TestFailureNamesStep(t *testing.T) {
 	var p Plan
-	p.Add(write("a"), Step{Name: "open nothing", Call: Openat, Args: []Arg{Cwd, Text("/nonexistent")}}, write("b"))
+	p.Add(write("a"), Step{Name: "open nothing", Call: Openat, Args: Args{Cwd, Text("/nonexistent")}}, write("b"))
 	out, status, err := output(t, &p)
 	var step *StepError
 	if !errors.As(err, &step) || step.Index != 1 || !errors.Is(err, os.ErrNotExist) {
@@ -98,7 +98,7 @@ func TestFailureNamesStep(t *testing.T) {
 }
 
 func TestJumps(t *testing.T) {
-	missing := Step{Name: "open nothing", Call: Openat, Args: []Arg{Cwd, Text("/nonexistent")}}
+	missing := Step{Name: "open nothing", Call: Openat, Args: Args{Cwd, Text("/nonexistent")}}
 	for _, c := range []struct {
 		name  string
 		build func(p *Plan, l Label) Step
@@ -132,7 +132,7 @@ func TestJumps(t *testing.T) {
 func TestUntoleratedErrnoFails(t *testing.T) {
 	var p Plan
 	p.Add(Step{
-		Name: "open nothing", Call: Openat, Args: []Arg{Cwd, Text("/nonexistent")},
+		Name: "open nothing", Call: Openat, Args: Args{Cwd, Text("/nonexistent")},
 		Allow: []Allow{{Errno: unix.EPERM}, {Errno: unix.EIO}, {Errno: unix.EBADF}, {Errno: unix.EEXIST}},
 	})
 	if _, _, err := output(t, &p); !errors.Is(err, unix.ENOENT) {
@@ -144,9 +144,9 @@ func TestLoopEnds(t *testing.T) {
 	// close(fd) succeeds once and then fails: a backward jump runs twice.
 	var p Plan
 	fd, again, out := p.Slot("fd"), p.Label(), p.Label()
-	p.Add(Step{Name: "open", Call: Openat, Args: []Arg{Cwd, Text("/")}, Into: fd})
+	p.Add(Step{Name: "open", Call: Openat, Args: Args{Cwd, Text("/")}, Into: fd})
 	p.Place(again)
-	p.Add(write("."), Step{Name: "close", Call: Close, Args: []Arg{fd}, Allow: []Allow{{unix.EBADF, out}}, Then: again})
+	p.Add(write("."), Step{Name: "close", Call: Close, Args: Args{fd}, Allow: []Allow{{unix.EBADF, out}}, Then: again})
 	p.Place(out)
 	p.Add(write("!"))
 	if got, _, err := output(t, &p); got != "..!" || err != nil {
@@ -160,15 +160,15 @@ func TestPseudoCalls(t *testing.T) {
 	a, b, c, failed := p.Slot("a"), p.Slot("b"), p.Slot("c"), p.Slot("failed")
 	bad := p.Label()
 	p.Add(
-		Step{Name: "set", Call: Set, Args: []Arg{Int(0x1234567890)}, Into: a},
-		Step{Name: "store", Call: Store, Args: []Arg{word.At(4), a}},
-		Step{Name: "load", Call: Load, Args: []Arg{word.At(4)}, Into: b},
-		Step{Name: "expect 32 bits", Call: Expect, Args: []Arg{b, Int(-1), Int(0x34567890), Int(unix.EIO)}},
-		Step{Name: "store 64", Call: Store64, Args: []Arg{word.At(8), a}},
-		Step{Name: "load high", Call: Load, Args: []Arg{word.At(12)}, Into: c},
-		Step{Name: "expect high", Call: Expect, Args: []Arg{c, Int(0xff), Int(0x12), Int(unix.EIO)}},
-		Step{Name: "fail tolerated", Call: Expect, Args: []Arg{c, Int(-1), Int(0), Int(unix.EPROTO)}, Into: failed, Allow: []Allow{{unix.EPROTO, 0}}},
-		Step{Name: "expect errno", Call: Expect, Args: []Arg{failed, Int(-1), Int(-int64(unix.EPROTO)), Int(unix.EIO)}},
+		Step{Name: "set", Call: Set, Args: Args{Int(0x1234567890)}, Into: a},
+		Step{Name: "store", Call: Store, Args: Args{word.At(4), a}},
+		Step{Name: "load", Call: Load, Args: Args{word.At(4)}, Into: b},
+		Step{Name: "expect 32 bits", Call: Expect, Args: Args{b, Int(-1), Int(0x34567890), Int(unix.EIO)}},
+		Step{Name: "store 64", Call: Store64, Args: Args{word.At(8), a}},
+		Step{Name: "load high", Call: Load, Args: Args{word.At(12)}, Into: c},
+		Step{Name: "expect high", Call: Expect, Args: Args{c, Int(0xff), Int(0x12), Int(unix.EIO)}},
+		Step{Name: "fail tolerated", Call: Expect, Args: Args{c, Int(-1), Int(0), Int(unix.EPROTO)}, Into: failed, Allow: []Allow{{unix.EPROTO, 0}}},
+		Step{Name: "expect errno", Call: Expect, Args: Args{failed, Int(-1), Int(-int64(unix.EPROTO)), Int(unix.EIO)}},
 		write("ok"),
 		Fail("refuse", "", unix.EXDEV),
 	)
@@ -185,8 +185,8 @@ func TestPointersAndExec(t *testing.T) {
 	env := Strings([]string{"A=1", "B=2"})
 	noent := []Allow{{Errno: unix.ENOENT}}
 	p.Add(
-		Step{Name: "exec first", Call: Execve, Args: []Arg{Text("/nonexistent/sh"), argv, env}, Allow: noent},
-		Step{Name: "exec second", Call: Execve, Args: []Arg{Text("/bin/sh"), argv, env}},
+		Step{Name: "exec first", Call: Execve, Args: Args{Text("/nonexistent/sh"), argv, env}, Allow: noent},
+		Step{Name: "exec second", Call: Execve, Args: Args{Text("/bin/sh"), argv, env}},
 	)
 	if out, status, err := output(t, &p); out != "arg zero 1\n" || err != nil || status != 0 {
 		t.Errorf("wrote %q, %v, status %d", out, err, status)
@@ -227,7 +227,7 @@ func TestMarkAndAwait(t *testing.T) {
 
 func TestProgramHasOnlyItsFiles(t *testing.T) {
 	var p Plan
-	p.Add(Step{Name: "exec", Call: Execve, Args: []Arg{
+	p.Add(Step{Name: "exec", Call: Execve, Args: Args{
 		Text("/bin/sh"), Strings([]string{"sh", "-c", "ls /proc/$$/fd; tr '\\0' ' ' < /proc/$$/environ"}), Strings([]string{"PATH=/bin"}),
 	}})
 	stray, err := unix.Open("/", unix.O_RDONLY, 0) // not close-on-exec
@@ -245,13 +245,13 @@ func TestForkedChildGoesOnAlone(t *testing.T) {
 	var p Plan
 	pid, child, end := p.Slot("pid"), p.Label(), p.Label()
 	p.Add(
-		Step{Name: "fork", Call: Clone, Args: []Arg{Int(unix.SIGCHLD)}, Into: pid},
-		Step{Name: "parent?", Call: Expect, Args: []Arg{pid, Int(-1), Int(0), Int(unix.EAGAIN)}, Allow: []Allow{{unix.EAGAIN, 0}}, Then: child},
-		Step{Name: "wait for child", Call: Wait4, Args: []Arg{pid, Nil, Int(0), Nil}},
+		Step{Name: "fork", Call: Clone, Args: Args{Int(unix.SIGCHLD)}, Into: pid},
+		Step{Name: "parent?", Call: Expect, Args: Args{pid, Int(-1), Int(0), Int(unix.EAGAIN)}, Allow: []Allow{{unix.EAGAIN, 0}}, Then: child},
+		Step{Name: "wait for child", Call: Wait4, Args: Args{pid, Nil, Int(0), Nil}},
 		write("parent"), goTo(end),
 	)
 	p.Place(child)
-	p.Add(write("child "), Step{Name: "exit", Call: ExitGroup, Args: []Arg{Int(0)}})
+	p.Add(write("child "), Step{Name: "exit", Call: ExitGroup, Args: Args{Int(0)}})
 	p.Place(end)
 	if out, _, err := output(t, &p); out != "child parent" || err != nil {
 		t.Errorf("wrote %q, %v", out, err)
@@ -264,19 +264,18 @@ func TestCompileRefusesNonsense(t *testing.T) {
 		build func(p *Plan)
 	}{
 		{"unplaced label", func(p *Plan) { p.Add(goTo(p.Label())) }},
-		{"unwritten slot", func(p *Plan) { p.Add(Step{Call: Close, Args: []Arg{p.Slot("x")}}) }},
-		{"foreign slot", func(p *Plan) { p.Add(Step{Call: Close, Args: []Arg{Slot(99)}}) }},
+		{"unwritten slot", func(p *Plan) { p.Add(Step{Call: Close, Args: Args{p.Slot("x")}}) }},
+		{"foreign slot", func(p *Plan) { p.Add(Step{Call: Close, Args: Args{Slot(99)}}) }},
 		{"foreign result", func(p *Plan) { p.Add(Step{Call: Close, Into: 99}) }},
 		{"unknown call", func(p *Plan) { p.Add(Step{Call: 255}) }},
-		{"seven arguments", func(p *Plan) { p.Add(Step{Call: Close, Args: make([]Arg, 7)}) }},
 		{"five errors", func(p *Plan) { p.Add(Step{Call: Close, Allow: make([]Allow, 5)}) }},
 		{"NUL in text", func(p *Plan) { p.Add(write("a\x00b")) }},
-		{"address behind data", func(p *Plan) { p.Add(Step{Call: Close, Args: []Arg{Buffer("b", 8).At(8)}}) }},
-		{"address before data", func(p *Plan) { p.Add(Step{Call: Close, Args: []Arg{Buffer("b", 8).At(-1)}}) }},
+		{"address behind data", func(p *Plan) { p.Add(Step{Call: Close, Args: Args{Buffer("b", 8).At(8)}}) }},
+		{"address before data", func(p *Plan) { p.Add(Step{Call: Close, Args: Args{Buffer("b", 8).At(-1)}}) }},
 		{"pointer behind data", func(p *Plan) {
 			d := Buffer("b", 12)
 			d.Point(8, Text("x"))
-			p.Add(Step{Call: Close, Args: []Arg{d}})
+			p.Add(Step{Call: Close, Args: Args{d}})
 		}},
 		{"too many steps", func(p *Plan) { p.Add(make([]Step, maxSteps+1)...) }},
 		{"report on stderr", func(p *Plan) { p.ReportFD = 2 }},
@@ -372,7 +371,7 @@ func TestStartRefusesTakenReportDescriptor(t *testing.T) {
 func TestMarkCarriesAValue(t *testing.T) {
 	var p Plan
 	value := p.Slot("value")
-	p.Add(Step{Name: "make a value", Call: Set, Args: []Arg{Int(0x12345)}, Into: value})
+	p.Add(Step{Name: "make a value", Call: Set, Args: Args{Int(0x12345)}, Into: value})
 	p.MarkValue("here it is", "", value)
 	p.Mark("and none", "")
 	proc := start(t, &p, Attr{})
@@ -395,7 +394,7 @@ func TestSuccessor(t *testing.T) {
 	p.Successor("go on as another", "")
 	p.Add(Step{Name: "get pid", Call: Getpid, Into: pid})
 	p.MarkValue("after", "", pid)
-	p.Add(Step{Name: "end", Call: ExitGroup, Args: []Arg{Int(7)}})
+	p.Add(Step{Name: "end", Call: ExitGroup, Args: Args{Int(7)}})
 	proc := start(t, &p, Attr{})
 	first, pidfd := proc.Pid, proc.Pidfd.Fd()
 	if mark, got, err := proc.ReportValue(); mark != "before" || int(got) != first || err != nil {
@@ -450,8 +449,8 @@ func TestFailureEndsTheProgram(t *testing.T) {
 	header.Point(8, Bytes(code, nil))
 	var p Plan
 	p.Add(
-		Step{Name: "set no_new_privs", Call: Prctl, Args: []Arg{Int(unix.PR_SET_NO_NEW_PRIVS), Int(1)}},
-		Step{Name: "load filter", Call: Seccomp, Args: []Arg{Int(unix.SECCOMP_SET_MODE_FILTER), Int(0), header}},
+		Step{Name: "set no_new_privs", Call: Prctl, Args: Args{Int(unix.PR_SET_NO_NEW_PRIVS), Int(1)}},
+		Step{Name: "load filter", Call: Seccomp, Args: Args{Int(unix.SECCOMP_SET_MODE_FILTER), Int(0), header}},
 		Fail("give privileges up", "", unix.EXDEV),
 	)
 	p.Mark("go on with them", "")

@@ -6,6 +6,18 @@ import "golang.org/x/sys/unix"
 // an address inside a *Data (Data.At). (And one that only QuitOn uses.)
 type Arg interface{ isArg() }
 
+// Args are the arguments of a call, in order; missing ones are nil, and zero.
+type Args [maxArgs]Arg
+
+// count is the number of arguments up to the last that is there.
+func (a *Args) count() int {
+	n := maxArgs
+	for n > 0 && a[n-1] == nil {
+		n--
+	}
+	return n
+}
+
 // Int is a constant argument. Negative values such as AT_FDCWD are sign-extended.
 type Int int64
 
@@ -63,8 +75,8 @@ type Step struct {
 	Name string
 	// Why says why the step is there, or why it stands where it stands.
 	Why string
-	// Args are at most six; missing ones are zero.
-	Args []Arg
+	// Args are what the call takes.
+	Args Args
 	// Allow lists tolerated errnos; the first match counts.
 	Allow []Allow
 	// Call is the system call, or one of the pseudo-calls Set, Load, Store, Expect.

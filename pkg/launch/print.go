@@ -68,11 +68,11 @@ func (p *Plan) callText(s *Step) string {
 		return s.Call.String()
 	}
 	kinds := calls[s.Call].args
-	parts := make([]string, max(len(kinds), len(s.Args)))
+	parts := make([]string, max(len(kinds), s.Args.count()))
 	for i := range parts {
-		var a Arg = Int(0)
-		if i < len(s.Args) && s.Args[i] != nil {
-			a = s.Args[i]
+		a := s.Args[i]
+		if a == nil {
+			a = Int(0)
 		}
 		kind := argInt
 		if i < len(kinds) {

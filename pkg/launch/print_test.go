@@ -12,19 +12,19 @@ func TestPrint(t *testing.T) {
 	fs, end := p.Slot("proc"), p.Label()
 	p.Add(Step{
 		Name: "mount proc on /proc", Why: "the command looks there", Call: Fsopen, Into: fs,
-		Args: []Arg{Text("proc"), Int(unix.FSOPEN_CLOEXEC)}, Allow: []Allow{{unix.ENODEV, end}, {AnyErrno, 0}, {unix.EAGAIN, Again}},
+		Args: Args{Text("proc"), Int(unix.FSOPEN_CLOEXEC)}, Allow: []Allow{{unix.ENODEV, end}, {AnyErrno, 0}, {unix.EAGAIN, Again}},
 	})
-	p.Add(Step{Name: "open", Why: "why", Call: Openat2, Args: []Arg{
+	p.Add(Step{Name: "open", Why: "why", Call: Openat2, Args: Args{
 		Cwd, Text("a\"b"), OpenHow(unix.O_PATH|unix.O_CLOEXEC|1<<40, 0o644, unix.RESOLVE_IN_ROOT), Int(OpenHowSize),
 	}, Then: end})
-	p.Add(Step{Name: "device", Call: Mknodat, Args: []Arg{fs, Text("null"), Int(unix.S_IFCHR | 0o666), Int(unix.Mkdev(1, 3))}})
-	p.Add(Step{Name: "attr", Call: MountSetattr, Args: []Arg{
+	p.Add(Step{Name: "device", Call: Mknodat, Args: Args{fs, Text("null"), Int(unix.S_IFCHR | 0o666), Int(unix.Mkdev(1, 3))}})
+	p.Add(Step{Name: "attr", Call: MountSetattr, Args: Args{
 		fs, Text(""), Int(unix.AT_EMPTY_PATH), MountAttr(unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_SLAVE}), Int(MountAttrSize),
 	}})
 	p.Place(end)
-	p.Add(Step{Name: "exec", Call: Execve, Args: []Arg{Text("/bin/true"), Strings([]string{"true", "x y"}), Nil}})
+	p.Add(Step{Name: "exec", Call: Execve, Args: Args{Text("/bin/true"), Strings([]string{"true", "x y"}), Nil}})
 	p.Mark("ready", "nothing is left")
-	p.Add(Step{Name: "keep", Call: Prctl, Args: []Arg{Int(unix.PR_SET_DUMPABLE)}})
+	p.Add(Step{Name: "keep", Call: Prctl, Args: Args{Int(unix.PR_SET_DUMPABLE)}})
 	const want = `  0  mount proc on /proc
      why   the command looks there
      call  fsopen("proc", FSOPEN_CLOEXEC) -> $proc

@@ -27,7 +27,7 @@ func (p *Plan) QuitOn(why string, signals ...unix.Signal) {
 	for _, sig := range signals {
 		p.Add(Step{
 			Name: "quit on " + unix.SignalName(sig), Why: why, Call: RtSigaction,
-			Args: []Arg{Int(sig), action, Nil, Int(8)},
+			Args: Args{Int(sig), action, Nil, Int(8)},
 		})
 	}
 }

@@ -15,7 +15,7 @@ func TestQuitOn(t *testing.T) {
 		p.QuitOn("test", unix.SIGHUP, unix.SIGTERM, unix.SIGSYS)
 		p.Mark("wait", "test")
 		// Ended by nothing but a signal: both ends of the pipe are its own.
-		p.Add(Step{Name: "read", Call: Read, Args: []Arg{Int(0), Buffer("byte", 8), Int(1)}})
+		p.Add(Step{Name: "read", Call: Read, Args: Args{Int(0), Buffer("byte", 8), Int(1)}})
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

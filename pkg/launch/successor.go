@@ -25,26 +25,26 @@ func (p *Plan) Successor(name, why string) {
 	p.Add(
 		Step{
 			Name: name, Why: "no signal may come between the fork and the report of it",
-			Call: RtSigprocmask, Args: []Arg{Int(how), all, before, Int(size)},
+			Call: RtSigprocmask, Args: Args{Int(how), all, before, Int(size)},
 		},
 		Step{
 			Name: name, Why: why, Call: Clone, Into: pid,
-			Args: []Arg{Int(unix.CLONE_PARENT | int(unix.SIGCHLD)), Nil, Nil, Nil, Nil},
+			Args: Args{Int(unix.CLONE_PARENT | int(unix.SIGCHLD)), Nil, Nil, Nil, Nil},
 		},
 		Step{
 			Name: name, Why: "clone returns twice, 0 in the new process", Call: Expect,
-			Args: []Arg{pid, Int(-1), Int(0), Int(unix.ECHILD)}, Allow: []Allow{{Errno: unix.ECHILD, To: old}}, Then: child,
+			Args: Args{pid, Int(-1), Int(0), Int(unix.ECHILD)}, Allow: []Allow{{Errno: unix.ECHILD, To: old}}, Then: child,
 		},
 	)
 	p.Place(old)
 	p.MarkValue(name, "the parent must know whom to wait for", pid)
 	p.successor = p.Len() - 1
 	p.Add(Step{
-		Name: name, Why: "the work goes on in the new process", Call: ExitGroup, Args: []Arg{Int(0)},
+		Name: name, Why: "the work goes on in the new process", Call: ExitGroup, Args: Args{Int(0)},
 	})
 	p.Place(child)
 	p.Add(Step{
-		Name: name, Why: "as it was", Call: RtSigprocmask, Args: []Arg{Int(how), before, Nil, Int(size)},
+		Name: name, Why: "as it was", Call: RtSigprocmask, Args: Args{Int(how), before, Nil, Int(size)},
 	})
 }
 

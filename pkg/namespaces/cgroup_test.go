@@ -56,7 +56,7 @@ func TestCgroupNamespaceHasItsRootInTheContainer(t *testing.T) {
 	}
 	p := &launch.Plan{ReportFD: 3}
 	s.AddCgroup(p)
-	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: []launch.Arg{
+	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: launch.Args{
 		launch.Text("/bin/cat"), launch.Strings([]string{"cat", "/proc/self/cgroup"}), launch.Nil,
 	}})
 	var attr launch.Attr

@@ -244,7 +244,7 @@ func TestJoinAndEnter(t *testing.T) {
 	var p launch.Plan
 	s.AddCgroup(&p)
 	s.AddTime(&p)
-	p.Add(launch.Step{Name: "hostname", Call: launch.Sethostname, Args: []launch.Arg{launch.Text("joined"), launch.Int(6)}})
+	p.Add(launch.Step{Name: "hostname", Call: launch.Sethostname, Args: launch.Args{launch.Text("joined"), launch.Int(6)}})
 	p.Mark("up", "")
 	p.Await(launch.Int(4), "wait", "")
 	first := start(t, s, &p, nil, wait)

@@ -29,7 +29,7 @@ func (s *Set) AddJoins(p *launch.Plan, fds []int) {
 func (j *Join) step(fd int, why string) launch.Step {
 	return launch.Step{
 		Name: strings.TrimSpace(fmt.Sprintf("join %s namespace %s", j.Type, j.Path)), Why: why,
-		Call: launch.Setns, Args: []launch.Arg{launch.Int(fd), launch.Int(j.kind.flag)},
+		Call: launch.Setns, Args: launch.Args{launch.Int(fd), launch.Int(j.kind.flag)},
 	}
 }
 
@@ -59,7 +59,7 @@ func (s *Set) addUserJoins(p *launch.Plan, fds []int) {
 		p.Add(
 			launch.Step{
 				Name: "tell whether the " + string(j.Type) + " namespace is joined", Why: "once is enough", Call: launch.Expect, Then: done,
-				Args:  []launch.Arg{results[i], launch.Int(-1), launch.Int(0), launch.Int(unix.EPERM)},
+				Args:  launch.Args{results[i], launch.Int(-1), launch.Int(0), launch.Int(unix.EPERM)},
 				Allow: []launch.Allow{{Errno: unix.EPERM}},
 			},
 			j.step(fds[i+1], "it was refused to us before; the user namespace may own it"),
@@ -69,7 +69,7 @@ func (s *Set) addUserJoins(p *launch.Plan, fds []int) {
 	if flags := s.New &^ byStep; flags != 0 {
 		p.Add(launch.Step{
 			Name: "create namespaces", Why: "not before: they belong to the user namespace of whoever makes them",
-			Call: launch.Unshare, Args: []launch.Arg{launch.Int(flags)},
+			Call: launch.Unshare, Args: launch.Args{launch.Int(flags)},
 		})
 	}
 	if s.Succeeds() {
@@ -83,11 +83,11 @@ func addMappedRoot(p *launch.Plan) {
 	p.Add(
 		launch.Step{
 			Name: "become root's group of the user namespace", Why: "who sets up the container must have ids in it",
-			Call: launch.Setresgid, Args: []launch.Arg{launch.Int(0), launch.Int(0), launch.Int(0)},
+			Call: launch.Setresgid, Args: launch.Args{launch.Int(0), launch.Int(0), launch.Int(0)},
 		},
 		launch.Step{
 			Name: "become root of the user namespace", Why: "who sets up the container must have ids in it; all capabilities there come with the join",
-			Call: launch.Setresuid, Args: []launch.Arg{launch.Int(0), launch.Int(0), launch.Int(0)},
+			Call: launch.Setresuid, Args: launch.Args{launch.Int(0), launch.Int(0), launch.Int(0)},
 		},
 	)
 }
@@ -112,7 +112,7 @@ func (s *Set) AddCgroup(p *launch.Plan) {
 		Name: "create cgroup namespace",
 		Why:  "its root is the cgroup of whoever makes it, and by now that is the container's",
 		Call: launch.Unshare,
-		Args: []launch.Arg{launch.Int(unix.CLONE_NEWCGROUP)},
+		Args: launch.Args{launch.Int(unix.CLONE_NEWCGROUP)},
 	})
 }
 
@@ -133,7 +133,7 @@ func (s *Set) addTime(p *launch.Plan) {
 		Name: "create time namespace",
 		Why:  "by unshare, so that it is still empty when the offsets are written; the command enters it by its execve",
 		Call: launch.Unshare,
-		Args: []launch.Arg{launch.Int(unix.CLONE_NEWTIME)},
+		Args: launch.Args{launch.Int(unix.CLONE_NEWTIME)},
 	})
 	if len(s.offsets) > 0 {
 		s.addOffsets(p)
@@ -148,12 +148,12 @@ func (s *Set) addOffsets(p *launch.Plan) {
 		launch.Step{
 			Name: "open " + path, Why: "the offsets of the namespace for our children",
 			Call: launch.Openat, Into: file,
-			Args: []launch.Arg{launch.Cwd, launch.Text(path), launch.Int(unix.O_WRONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW)},
+			Args: launch.Args{launch.Cwd, launch.Text(path), launch.Int(unix.O_WRONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW)},
 		},
 		launch.Step{
 			Name: "write time offsets", Why: "all in one write: the kernel takes the file only as a whole",
 			Call: launch.Write,
-			Args: []launch.Arg{file, launch.Text(text), launch.Int(len(text))},
+			Args: launch.Args{file, launch.Text(text), launch.Int(len(text))},
 		},
 	)
 }
@@ -182,7 +182,7 @@ func AddEnter(p *launch.Plan, pidfd launch.Arg, flags uintptr) {
 		Name: "join the container's namespaces",
 		Why:  "by pidfd and in one call: all of them or none, and never those of a process with a recycled number",
 		Call: launch.Setns,
-		Args: []launch.Arg{pidfd, launch.Int(flags)},
+		Args: launch.Args{pidfd, launch.Int(flags)},
 	})
 	if flags&unix.CLONE_NEWUSER == 0 {
 		return
@@ -194,7 +194,7 @@ func AddEnter(p *launch.Plan, pidfd launch.Arg, flags uintptr) {
 		p.Add(launch.Step{
 			Name: "become " + id.name + " 0 of the joined user namespace", Call: id.call,
 			Why:   "what the program makes from here on (its terminal, its keyring) would belong to nobody in there",
-			Args:  []launch.Arg{launch.Int(0), launch.Int(0), launch.Int(0)},
+			Args:  launch.Args{launch.Int(0), launch.Int(0), launch.Int(0)},
 			Allow: []launch.Allow{{Errno: unix.EINVAL}}, // a namespace need not have an id 0
 		})
 	}

@@ -97,7 +97,7 @@ func (s *Set) addVisibleAlone(p *launch.Plan) {
 func addDumpable(p *launch.Plan, why string) {
 	p.Add(launch.Step{
 		Name: "become visible to our maker", Why: why, Call: launch.Prctl,
-		Args: []launch.Arg{launch.Int(unix.PR_SET_DUMPABLE), launch.Int(1)},
+		Args: launch.Args{launch.Int(unix.PR_SET_DUMPABLE), launch.Int(1)},
 	})
 }
 

@@ -52,12 +52,12 @@ func AddLoopback(p *launch.Plan) {
 		launch.Step{
 			Name: "open socket for interface lo", Why: "any socket reaches the interfaces of the namespace it is made in",
 			Call: launch.Socket, Into: sock,
-			Args: []launch.Arg{launch.Int(unix.AF_INET), launch.Int(unix.SOCK_DGRAM | unix.SOCK_CLOEXEC), launch.Int(0)},
+			Args: launch.Args{launch.Int(unix.AF_INET), launch.Int(unix.SOCK_DGRAM | unix.SOCK_CLOEXEC), launch.Int(0)},
 		},
 		launch.Step{
 			Name: "bring interface lo up", Why: "a new network namespace has it down, and programs expect 127.0.0.1",
 			Call: launch.Ioctl,
-			Args: []launch.Arg{sock, launch.Int(unix.SIOCSIFFLAGS), launch.Bytes(b, func() string { return "{name=\"lo\", flags=IFF_UP}" })},
+			Args: launch.Args{sock, launch.Int(unix.SIOCSIFFLAGS), launch.Bytes(b, func() string { return "{name=\"lo\", flags=IFF_UP}" })},
 		},
 	)
 }

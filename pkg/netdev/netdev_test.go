@@ -17,7 +17,7 @@ func TestLoopbackComesUp(t *testing.T) {
 	}
 	p := &launch.Plan{ReportFD: 3}
 	AddLoopback(p)
-	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: []launch.Arg{
+	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: launch.Args{
 		launch.Text("/bin/cat"), launch.Strings([]string{"cat", "/proc/self/net/if_inet6", "/proc/self/net/fib_trie"}), launch.Nil,
 	}})
 	var attr launch.Attr

@@ -89,7 +89,7 @@ func (b *Assembly) begin() {
 	b.add(
 		becomeUntraceable,
 		launch.Step{
-			Name: "clear the umask", Call: launch.Umask, Args: []launch.Arg{launch.Int(0)},
+			Name: "clear the umask", Call: launch.Umask, Args: launch.Args{launch.Int(0)},
 			Why: "files and directories get the modes that the spec gives them",
 		},
 		createSession,
@@ -100,7 +100,7 @@ func (b *Assembly) begin() {
 var (
 	becomeUntraceable = launch.Step{
 		Name: "become untraceable", Call: launch.Prctl,
-		Args: []launch.Arg{launch.Int(unix.PR_SET_DUMPABLE), launch.Int(0)},
+		Args: launch.Args{launch.Int(unix.PR_SET_DUMPABLE), launch.Int(0)},
 		Why:  "first of all: a container that is joined could trace us and take our descriptors (CVE-2016-9962)",
 	}
 	createSession = launch.Step{
@@ -115,7 +115,7 @@ func (b *Assembly) execute(args, env []string, allow ...launch.Allow) {
 	b.last = b.Plan.Len()
 	b.add(launch.Step{
 		Name: "execute " + args[0], Call: launch.Execve,
-		Args:  []launch.Arg{b.command, launch.Strings(args), launch.Strings(env)},
+		Args:  launch.Args{b.command, launch.Strings(args), launch.Strings(env)},
 		Allow: allow,
 		Why:   "the program ends here; the command takes its place",
 	})
@@ -147,14 +147,14 @@ func (b *Assembly) executeAndTell(args, env []string) {
 		b.Plan.Place(a.To)
 		b.add(launch.Step{
 			Name: "say that it is not executable", Call: launch.Write,
-			Args:  []launch.Arg{launch.Int(unix.Stderr), launch.Text(text), launch.Int(len(text))},
+			Args:  launch.Args{launch.Int(unix.Stderr), launch.Text(text), launch.Int(len(text))},
 			Allow: []launch.Allow{{Errno: launch.AnyErrno, To: end}}, Then: end,
 			Why: "the reason is in the command's file: its users look at its stderr",
 		})
 	}
 	b.Plan.Place(end)
 	b.add(launch.Step{
-		Name: "end as an init that has failed", Call: launch.ExitGroup, Args: []launch.Arg{launch.Int(failedInit)},
+		Name: "end as an init that has failed", Call: launch.ExitGroup, Args: launch.Args{launch.Int(failedInit)},
 		Why: "runc's exit code for it",
 	})
 }
@@ -182,7 +182,7 @@ func (b *Assembly) waitForStart(start int) {
 	b.Plan.Await(launch.Int(start), "wait for start", "create is done")
 	b.add(launch.Step{
 		Name: "report to start from here on", Call: launch.Set, Into: launch.Report,
-		Args: []launch.Arg{launch.Int(start)},
+		Args: launch.Args{launch.Int(start)},
 		Why:  "close-on-exec: that nobody has it open tells start that the command was executed, a record in it that it was not",
 	})
 }

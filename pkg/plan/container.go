@@ -176,7 +176,7 @@ func (b *Assembly) name(what, value string, call launch.Call) {
 	}
 	b.add(launch.Step{
 		Name: "set " + what, Call: call,
-		Args: []launch.Arg{launch.Text(value), launch.Int(len(value))},
+		Args: launch.Args{launch.Text(value), launch.Int(len(value))},
 		Why:  "in the container's own UTS namespace",
 	})
 }
@@ -192,17 +192,17 @@ func (b *Assembly) sysctls(values map[string]string) error {
 	b.add(
 		launch.Step{
 			Name: "open a procfs for sysctls", Call: launch.Fsopen, Into: fs,
-			Args: []launch.Arg{launch.Text("proc"), launch.Int(unix.FSOPEN_CLOEXEC)},
+			Args: launch.Args{launch.Text("proc"), launch.Int(unix.FSOPEN_CLOEXEC)},
 			Why:  "one that is mounted nowhere cannot be tampered with",
 		},
 		launch.Step{
 			Name: "make a procfs for sysctls", Call: launch.Fsconfig,
-			Args: []launch.Arg{fs, launch.Int(unix.FSCONFIG_CMD_CREATE)},
+			Args: launch.Args{fs, launch.Int(unix.FSCONFIG_CMD_CREATE)},
 			Why:  "with all defaults",
 		},
 		launch.Step{
 			Name: "mount a procfs for sysctls", Call: launch.Fsmount, Into: mnt,
-			Args: []launch.Arg{fs, launch.Int(unix.FSMOUNT_CLOEXEC)},
+			Args: launch.Args{fs, launch.Int(unix.FSMOUNT_CLOEXEC)},
 			Why:  "detached",
 		},
 	)
@@ -222,7 +222,7 @@ func (b *Assembly) sysctl(mnt launch.Slot, name, path, value string) {
 	b.add(
 		launch.Step{
 			Name: "open sysctl " + name, Call: launch.Openat2, Into: file,
-			Args: []launch.Arg{
+			Args: launch.Args{
 				mnt, launch.Text(path),
 				launch.OpenHow(unix.O_WRONLY|unix.O_CLOEXEC, 0, how), launch.Int(launch.OpenHowSize),
 			},
@@ -230,11 +230,11 @@ func (b *Assembly) sysctl(mnt launch.Slot, name, path, value string) {
 		},
 		launch.Step{
 			Name: "set sysctl " + name + " to " + value, Call: launch.Write,
-			Args: []launch.Arg{file, launch.Text(value), launch.Int(len(value))},
+			Args: launch.Args{file, launch.Text(value), launch.Int(len(value))},
 			Why:  "the spec asks for it",
 		},
 		launch.Step{
-			Name: "close sysctl " + name, Call: launch.Close, Args: []launch.Arg{file},
+			Name: "close sysctl " + name, Call: launch.Close, Args: launch.Args{file},
 			Why: "done",
 		},
 	)

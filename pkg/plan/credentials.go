@@ -38,7 +38,7 @@ func (b *Assembly) joinKeyring(p *Process) {
 	key, missing := b.Plan.Slot("keyring"), b.Plan.Label()
 	b.add(launch.Step{
 		Name: "join session keyring " + p.Keyring, Call: launch.Keyctl, Into: key,
-		Args: []launch.Arg{launch.Int(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Text(p.Keyring)},
+		Args: launch.Args{launch.Int(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Text(p.Keyring)},
 		Why:  "the caller's keys are none of the container's business",
 		// Kernels without keys have none to hide.
 		Allow: []launch.Allow{{Errno: unix.ENOSYS, To: missing}},
@@ -46,7 +46,7 @@ func (b *Assembly) joinKeyring(p *Process) {
 	if p.first {
 		b.add(launch.Step{
 			Name: "let others join session keyring " + p.Keyring, Call: launch.Keyctl,
-			Args: []launch.Arg{launch.Int(unix.KEYCTL_SETPERM), key, launch.Int(keyPermissions)},
+			Args: launch.Args{launch.Int(unix.KEYCTL_SETPERM), key, launch.Int(keyPermissions)},
 			Why:  "processes that are executed in the container later find it by its name",
 		})
 	}
@@ -64,7 +64,7 @@ func (b *Assembly) dropBounding(p *Process) {
 		}
 		b.add(launch.Step{
 			Name: "drop " + capabilityName(n) + " from the bounding set", Call: launch.Prctl,
-			Args: []launch.Arg{launch.Int(unix.PR_CAPBSET_DROP), launch.Int(n)},
+			Args: launch.Args{launch.Int(unix.PR_CAPBSET_DROP), launch.Int(n)},
 			Why:  "while CAP_SETPCAP is still held; no execve can bring it back",
 		})
 	}
@@ -74,19 +74,19 @@ func (b *Assembly) setIDs(p *Process) {
 	u := &p.spec.User
 	b.add(launch.Step{
 		Name: "keep capabilities", Call: launch.Prctl,
-		Args: []launch.Arg{launch.Int(unix.PR_SET_KEEPCAPS), launch.Int(1)},
+		Args: launch.Args{launch.Int(unix.PR_SET_KEEPCAPS), launch.Int(1)},
 		Why:  "over the change of ids; what remains of them is decided below, and execve clears the flag",
 	})
 	b.setGroups(p)
 	b.add(
 		launch.Step{
 			Name: fmt.Sprintf("become group %d", u.GID), Call: launch.Setresgid,
-			Args: []launch.Arg{launch.Int(u.GID), launch.Int(u.GID), launch.Int(u.GID)},
+			Args: launch.Args{launch.Int(u.GID), launch.Int(u.GID), launch.Int(u.GID)},
 			Why:  "before the user, who may not change groups",
 		},
 		launch.Step{
 			Name: fmt.Sprintf("become user %d", u.UID), Call: launch.Setresuid,
-			Args: []launch.Arg{launch.Int(u.UID), launch.Int(u.UID), launch.Int(u.UID)},
+			Args: launch.Args{launch.Int(u.UID), launch.Int(u.UID), launch.Int(u.UID)},
 			Why:  "real, effective and saved: there is no way back",
 		},
 	)
@@ -100,7 +100,7 @@ func (b *Assembly) setGroups(p *Process) {
 	}
 	step := launch.Step{
 		Name: "set supplementary groups", Call: launch.Setgroups,
-		Args: []launch.Arg{launch.Int(len(gids)), launch.Bytes(list, func() string { return fmt.Sprint(gids) })},
+		Args: launch.Args{launch.Int(len(gids)), launch.Bytes(list, func() string { return fmt.Sprint(gids) })},
 		Why:  "the spec's list and no other: one left over from the caller, or one missing, both open doors (CVE-2023-25173)",
 	}
 	if p.userns && len(gids) == 0 {
@@ -139,7 +139,7 @@ func (b *Assembly) setCapabilities(p *Process, kept uint64) {
 	}
 	b.add(launch.Step{
 		Name: "set capabilities", Call: launch.Capset,
-		Args: []launch.Arg{
+		Args: launch.Args{
 			launch.Bytes(header, func() string { return "{version 3, self}" }),
 			launch.Bytes(sets, func() string {
 				return fmt.Sprintf("{effective=%#x, permitted=%#x, inheritable=%#x}", c.effective, c.permitted, c.inheritable)
@@ -152,14 +152,14 @@ func (b *Assembly) setCapabilities(p *Process, kept uint64) {
 func (b *Assembly) raiseAmbient(p *Process) {
 	b.add(launch.Step{
 		Name: "clear ambient capabilities", Call: launch.Prctl,
-		Args: []launch.Arg{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL)},
+		Args: launch.Args{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL)},
 		Why:  "only those that the spec names are raised",
 	})
 	for n := range p.lastCap + 1 {
 		if p.caps.ambient&(1<<n) != 0 {
 			b.add(launch.Step{
 				Name: "can't raise ambient capability " + capabilityName(n), Call: launch.Prctl,
-				Args: []launch.Arg{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_RAISE), launch.Int(n)},
+				Args: launch.Args{launch.Int(unix.PR_CAP_AMBIENT), launch.Int(unix.PR_CAP_AMBIENT_RAISE), launch.Int(n)},
 				Why:  "the command's user is not root and keeps it over execve",
 			})
 		}
@@ -169,7 +169,7 @@ func (b *Assembly) raiseAmbient(p *Process) {
 func (b *Assembly) dieWithParent(sig unix.Signal) {
 	b.add(launch.Step{
 		Name: "ask for the parent-death signal", Call: launch.Prctl,
-		Args: []launch.Arg{launch.Int(unix.PR_SET_PDEATHSIG), launch.Int(int(sig))},
+		Args: launch.Args{launch.Int(unix.PR_SET_PDEATHSIG), launch.Int(int(sig))},
 		Why:  "nobody would wait for the command when box-runtime is killed; after the ids, whose change clears it",
 	})
 }
@@ -180,7 +180,7 @@ func (b *Assembly) umask(p *Process) {
 		mask = *p.spec.User.Umask
 	}
 	b.add(launch.Step{
-		Name: "set the umask", Call: launch.Umask, Args: []launch.Arg{launch.Int(mask)},
+		Name: "set the umask", Call: launch.Umask, Args: launch.Args{launch.Int(mask)},
 		Why: "after the last file was made",
 	})
 }

@@ -54,7 +54,7 @@ func (b *Assembly) loadFilter(p *Process, why string) {
 	program.Point(8, filter)
 	load := launch.Step{
 		Name: "load the seccomp filter", Call: launch.Seccomp,
-		Args: []launch.Arg{launch.Int(unix.SECCOMP_SET_MODE_FILTER), launch.Int(p.Flags), program},
+		Args: launch.Args{launch.Int(unix.SECCOMP_SET_MODE_FILTER), launch.Int(p.Flags), program},
 		Why:  why,
 	}
 	if !Listens(p.Flags) {
@@ -77,7 +77,7 @@ func (b *Assembly) tellListener(p *Process, listener launch.Slot) {
 	b.Plan.MarkValue(MarkListener, "the parent takes it to the agent; write(2) is never left to the agent", listener)
 	b.Plan.Await(launch.Int(p.layout.Permit), "wait for the seccomp agent to be told", "the next call may be one of those it answers")
 	b.add(launch.Step{
-		Name: "close the listener", Call: launch.Close, Args: []launch.Arg{listener},
+		Name: "close the listener", Call: launch.Close, Args: launch.Args{listener},
 		Why:   "calls must fail when the agent is gone; with ours open they would wait",
 		Allow: []launch.Allow{{Errno: launch.AnyErrno}}, // as the agent likes
 	})

@@ -56,7 +56,7 @@ func (e *Exec) Assemble() (*Assembly, error) {
 func (b *Assembly) enterRoot(fd int) {
 	b.add(launch.Step{
 		Name: "enter the container's root directory", Call: launch.Fchdir,
-		Args: []launch.Arg{launch.Int(fd)},
+		Args: launch.Args{launch.Int(fd)},
 		Why:  "the mount namespace is shared: its own root is another",
 	})
 	rootfs.AddChroot(b.Plan, "as the container's first process has done")
@@ -133,14 +133,14 @@ func (b *Assembly) containerHook(h *Hook) error {
 func (b *Assembly) hostHook(h *Hook) {
 	b.command = b.Plan.Slot("hook")
 	b.add(launch.Step{
-		Name: "choose " + h.Path, Call: launch.Set, Args: []launch.Arg{launch.Text(h.Path)}, Into: b.command,
+		Name: "choose " + h.Path, Call: launch.Set, Args: launch.Args{launch.Text(h.Path)}, Into: b.command,
 		Why: "the path counts in the runtime's file system, which is still the root here",
 	}, launch.Step{
-		Name: "enter " + h.Dir, Call: launch.Chdir, Args: []launch.Arg{launch.Text(h.Dir)},
+		Name: "enter " + h.Dir, Call: launch.Chdir, Args: launch.Args{launch.Text(h.Dir)},
 		Why: "hooks in a container change its root before it is one, and find it here under runc and crun; others find the bundle",
 	}, launch.Step{
 		Name: "close descriptors", Call: launch.CloseRange,
-		Args: []launch.Arg{launch.Int(h.Layout.Free), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
+		Args: launch.Args{launch.Int(h.Layout.Free), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
 		Why:  "the hook has no use for ours",
 	})
 }

@@ -43,7 +43,7 @@ func (b *Assembly) probe(p *Process) {
 	}
 	b.say(launch.Step{
 		Name: "find " + name + " in PATH", Call: launch.Set,
-		Args: []launch.Arg{launch.Int(-int(unix.ENOENT))}, Into: b.command,
+		Args: launch.Args{launch.Int(-int(unix.ENOENT))}, Into: b.command,
 		Why: "no directory of PATH has it, or there is no PATH; callers make exit code 127 of these words",
 	}, func(unix.Errno) string { return fmt.Sprintf("exec: %q: executable file not found in $PATH", name) })
 	b.Plan.Place(b.found)
@@ -77,7 +77,7 @@ func (b *Assembly) probePath(path string) {
 // choose takes a path for the command as it is.
 func (b *Assembly) choose(path string) {
 	b.add(launch.Step{
-		Name: "choose " + path, Call: launch.Set, Args: []launch.Arg{launch.Text(path)}, Into: b.command,
+		Name: "choose " + path, Call: launch.Set, Args: launch.Args{launch.Text(path)}, Into: b.command,
 		Why: "this is what will be executed",
 	})
 }
@@ -91,7 +91,7 @@ func (b *Assembly) candidate(path string) {
 		b.add(s)
 	}
 	b.add(launch.Step{
-		Name: "choose " + path, Call: launch.Set, Args: []launch.Arg{launch.Text(path)}, Into: b.command,
+		Name: "choose " + path, Call: launch.Set, Args: launch.Args{launch.Text(path)}, Into: b.command,
 		Why: "the first that fits", Then: b.found,
 	})
 	b.Plan.Place(next)
@@ -102,21 +102,21 @@ func regularFile(path string, buf *launch.Data, mode launch.Slot) []launch.Step 
 	return []launch.Step{
 		{
 			Name: "look for " + path, Call: launch.Faccessat2,
-			Args: []launch.Arg{launch.Cwd, launch.Text(path), launch.Int(unix.X_OK), launch.Int(unix.AT_EACCESS)},
+			Args: launch.Args{launch.Cwd, launch.Text(path), launch.Int(unix.X_OK), launch.Int(unix.AT_EACCESS)},
 			Why:  "with the command's own credentials",
 		},
 		{
 			Name: "stat " + path, Call: launch.Statx,
-			Args: []launch.Arg{launch.Cwd, launch.Text(path), launch.Nil, launch.Int(unix.STATX_TYPE), buf},
+			Args: launch.Args{launch.Cwd, launch.Text(path), launch.Nil, launch.Int(unix.STATX_TYPE), buf},
 			Why:  "directories can be executable too",
 		},
 		{
-			Name: "read the type of " + path, Call: launch.Load, Into: mode, Args: []launch.Arg{buf.At(statxMode)},
+			Name: "read the type of " + path, Call: launch.Load, Into: mode, Args: launch.Args{buf.At(statxMode)},
 			Why: "for the next step",
 		},
 		{
 			Name: "check that " + path + " is a file", Call: launch.Expect,
-			Args: []launch.Arg{mode, launch.Int(unix.S_IFMT), launch.Int(unix.S_IFREG), launch.Int(unix.EACCES)},
+			Args: launch.Args{mode, launch.Int(unix.S_IFMT), launch.Int(unix.S_IFREG), launch.Int(unix.EACCES)},
 			Why:  "execve would refuse anything else with the same errno",
 		},
 	}

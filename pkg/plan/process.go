@@ -145,7 +145,7 @@ func (b *Assembly) becomeUser(p *Process, l *Layout) error {
 	if p.spec.NoNewPrivileges {
 		b.add(launch.Step{
 			Name: "set no_new_privs", Call: launch.Prctl,
-			Args: []launch.Arg{launch.Int(unix.PR_SET_NO_NEW_PRIVS), launch.Int(1)},
+			Args: launch.Args{launch.Int(unix.PR_SET_NO_NEW_PRIVS), launch.Int(1)},
 			Why:  "the spec asks that execve gives no privileges",
 		})
 	}
@@ -189,12 +189,12 @@ func (b *Assembly) closeDescriptors(firstFree, firstIdle int) {
 	b.add(
 		launch.Step{
 			Name: "close descriptors", Call: launch.CloseRange,
-			Args: []launch.Arg{launch.Int(firstIdle), launch.Int(1<<32 - 1), launch.Int(0)},
+			Args: launch.Args{launch.Int(firstIdle), launch.Int(1<<32 - 1), launch.Int(0)},
 			Why:  "a container that waits for start holds nothing of the host's, nor mounts that were covered",
 		},
 		launch.Step{
 			Name: "close the other descriptors on execve", Call: launch.CloseRange,
-			Args: []launch.Arg{launch.Int(firstFree), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
+			Args: launch.Args{launch.Int(firstFree), launch.Int(1<<32 - 1), launch.Int(unix.CLOSE_RANGE_CLOEXEC)},
 			Why:  "nothing of ours may reach the command, whatever it does with /proc/self/fd (CVE-2024-21626)",
 		},
 	)
@@ -223,7 +223,7 @@ func (b *Assembly) limit(p *Process, kind, name, why string) {
 		limit = binary.NativeEndian.AppendUint64(limit, l.Hard)
 		b.add(launch.Step{
 			Name: name, Call: launch.Prlimit64,
-			Args: []launch.Arg{
+			Args: launch.Args{
 				launch.Int(0), launch.Int(resource),
 				launch.Bytes(limit, func() string { return fmt.Sprintf("{%d, %d}", l.Soft, l.Hard) }),
 			},

@@ -44,7 +44,7 @@ func (b *Assembly) ownNull(fds []int) {
 	b.add(
 		launch.Step{
 			Name: name, Call: launch.Openat2, Into: fd,
-			Args: []launch.Arg{
+			Args: launch.Args{
 				launch.Cwd, launch.Text("/dev/null"),
 				launch.OpenHow(unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0, unix.RESOLVE_NO_SYMLINKS), launch.Int(launch.OpenHowSize),
 			},
@@ -52,7 +52,7 @@ func (b *Assembly) ownNull(fds []int) {
 		},
 		launch.Step{
 			Name: name, Call: launch.Statx,
-			Args: []launch.Arg{fd, launch.Text(""), launch.Int(unix.AT_EMPTY_PATH), launch.Int(unix.STATX_BASIC_STATS), b.stat},
+			Args: launch.Args{fd, launch.Text(""), launch.Int(unix.AT_EMPTY_PATH), launch.Int(unix.STATX_BASIC_STATS), b.stat},
 			Why:  "the image may have put anything there",
 		},
 	)
@@ -62,7 +62,7 @@ func (b *Assembly) ownNull(fds []int) {
 	for _, n := range fds {
 		b.add(launch.Step{
 			Name: "put it in the place of the host's", Call: launch.Dup3,
-			Args: []launch.Arg{fd, launch.Int(n), launch.Int(0)},
+			Args: launch.Args{fd, launch.Int(n), launch.Int(0)},
 			Why:  "the same device by an inode of the container's own",
 		})
 	}
@@ -87,7 +87,7 @@ func (b *Assembly) ownStreams(p *Process) {
 	for _, fd := range p.streams {
 		b.add(launch.Step{
 			Name: "give a standard stream to the user", Call: launch.Fchown,
-			Args: []launch.Arg{launch.Int(fd), launch.Int(p.spec.User.UID), launch.Int(-1)},
+			Args: launch.Args{launch.Int(fd), launch.Int(p.spec.User.UID), launch.Int(-1)},
 			Allow: []launch.Allow{
 				{Errno: unix.EINVAL}, // a user that the namespace does not map
 				{Errno: unix.EPERM},  // a stream of somebody it does not map, or no CAP_CHOWN

@@ -76,7 +76,7 @@ func benchProgram(b *testing.B, root string) (*launch.Program, *namespaces.Set) 
 	r.AddMounts(p)
 	r.AddMasks(p)
 	r.AddPivot(p)
-	p.Add(launch.Step{Name: "execute true", Call: launch.Execve, Args: []launch.Arg{
+	p.Add(launch.Step{Name: "execute true", Call: launch.Execve, Args: launch.Args{
 		launch.Text("/bin/true"), launch.Strings([]string{"true"}), launch.Nil,
 	}})
 	prog, err := launch.NewProgram(p)

@@ -85,7 +85,7 @@ func (r *Rootfs) addWithin(p *launch.Plan, m *mount) launch.Slot {
 	p.Add(
 		launch.Step{
 			Name: "create directory " + m.dest, Why: "in the new tmpfs, by its descriptor", Call: launch.Mkdirat,
-			Args: []launch.Arg{dir, launch.Text(base), launch.Int(0o755)},
+			Args: launch.Args{dir, launch.Text(base), launch.Int(0o755)},
 		},
 		r.open(lookup{dir: dir, path: base, flags: unix.O_DIRECTORY | unix.O_NOFOLLOW}, dst, m.targetName(), "what was just made"),
 	)

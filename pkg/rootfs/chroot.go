@@ -25,23 +25,23 @@ func (r *Rootfs) addLeaveChroot(p *launch.Plan) {
 		launch.Step{Name: "get own pid", Why: "to name the own namespace without a procfs", Call: launch.Getpid, Into: self},
 		launch.Step{
 			Name: "open own pidfd", Why: "setns takes one since Linux 5.8",
-			Call: launch.PidfdOpen, Args: []launch.Arg{self, launch.Int(0)}, Into: pidfd,
+			Call: launch.PidfdOpen, Args: launch.Args{self, launch.Int(0)}, Into: pidfd,
 		},
 		launch.Step{
 			Name: "enter the root of the mount namespace", Why: "who calls us may live in a chroot; exec would then land outside of it, on the host",
-			Call: launch.Setns, Args: []launch.Arg{pidfd, launch.Int(unix.CLONE_NEWNS)},
+			Call: launch.Setns, Args: launch.Args{pidfd, launch.Int(unix.CLONE_NEWNS)},
 		},
 	)
 	r.addMountID(p, after, "another one if there was a chroot")
 	p.Add(launch.Step{
 		Name: "tell whether that was a chroot", Why: "if not, all is done", Call: launch.Expect, Then: left,
-		Args:  []launch.Arg{after, launch.Int(-1), before, launch.Int(unix.EXDEV)},
+		Args:  launch.Args{after, launch.Int(-1), before, launch.Int(unix.EXDEV)},
 		Allow: []launch.Allow{{Errno: unix.EXDEV}},
 	})
 	p.Add(launch.Step{
 		Name: "cut the host's root off", Call: launch.MountSetattr,
 		Why: "the first cut reached no further than the chroot: unmounting it here must not unmount it there",
-		Args: []launch.Arg{
+		Args: launch.Args{
 			launch.Cwd, launch.Text("/"), launch.Int(unix.AT_RECURSIVE),
 			launch.MountAttr(unix.MountAttr{Propagation: unix.MS_SLAVE}), launch.Int(launch.MountAttrSize),
 		},
@@ -55,8 +55,8 @@ func (r *Rootfs) addMountID(p *launch.Plan, into launch.Slot, why string) {
 	p.Add(
 		launch.Step{
 			Name: name, Why: why, Call: launch.Statx,
-			Args: []launch.Arg{launch.Cwd, launch.Text("/"), launch.Int(0), launch.Int(unix.STATX_MNT_ID), r.stat},
+			Args: launch.Args{launch.Cwd, launch.Text("/"), launch.Int(0), launch.Int(unix.STATX_MNT_ID), r.stat},
 		},
-		launch.Step{Name: name, Why: why, Call: launch.Load, Args: []launch.Arg{r.stat.At(statxMount)}, Into: into},
+		launch.Step{Name: name, Why: why, Call: launch.Load, Args: launch.Args{r.stat.At(statxMount)}, Into: into},
 	)
 }

@@ -157,7 +157,7 @@ func (r *Rootfs) addDevice(p *launch.Plan, dir launch.Slot, d device) {
 	node := launch.Step{
 		Name: "create device " + d.path, Why: "in a directory opened inside the root: a symlink of the image is not followed (CVE-2026-41579)",
 		Call: launch.Mknodat,
-		Args: []launch.Arg{dir, launch.Text(base), launch.Int(d.mode), launch.Int(unix.Mkdev(d.major, d.minor))},
+		Args: launch.Args{dir, launch.Text(base), launch.Int(d.mode), launch.Int(unix.Mkdev(d.major, d.minor))},
 	}
 	if !r.freshDev() {
 		node.Allow, node.Then = []launch.Allow{{Errno: unix.EEXIST, To: exists}}, made
@@ -173,7 +173,7 @@ func (r *Rootfs) addDevice(p *launch.Plan, dir launch.Slot, d device) {
 	if d.uid != 0 || d.gid != 0 {
 		p.Add(launch.Step{
 			Name: "set owner of device " + d.path, Why: "from the configuration", Call: launch.Fchownat,
-			Args: []launch.Arg{dir, launch.Text(base), launch.Int(d.uid), launch.Int(d.gid), launch.Int(unix.AT_SYMLINK_NOFOLLOW)},
+			Args: launch.Args{dir, launch.Text(base), launch.Int(d.uid), launch.Int(d.gid), launch.Int(unix.AT_SYMLINK_NOFOLLOW)},
 		})
 	}
 }
@@ -185,7 +185,7 @@ func (r *Rootfs) addDeviceMount(p *launch.Plan, dir launch.Slot, d device) {
 	fd, dst := p.Slot("node"), p.Slot(d.path)
 	p.Add(launch.Step{
 		Name: "open device " + d.path + " of the host", Why: "nodes cannot be made in a user namespace", Call: launch.OpenTree, Into: fd,
-		Args: []launch.Arg{launch.Cwd, launch.Text(d.path), launch.Int(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_SYMLINK_NOFOLLOW)},
+		Args: launch.Args{launch.Cwd, launch.Text(d.path), launch.Int(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_SYMLINK_NOFOLLOW)},
 	})
 	r.addVerifyDevice(p, fd, d, unix.ENODEV)
 	p.Add(
@@ -203,13 +203,13 @@ func (r *Rootfs) addLink(p *launch.Plan, dir launch.Slot, path, to string) {
 	if path == ptmx && !r.freshDev() {
 		p.Add(launch.Step{
 			Name: "remove " + path, Why: "a node of the image would give out terminals of the host", Call: launch.Unlinkat,
-			Args:  []launch.Arg{dir, launch.Text(base), launch.Int(0)},
+			Args:  launch.Args{dir, launch.Text(base), launch.Int(0)},
 			Allow: []launch.Allow{{Errno: unix.ENOENT}, {Errno: unix.EISDIR}},
 		})
 	}
 	p.Add(launch.Step{
 		Name: "create link " + path, Why: "programs expect it", Call: launch.Symlinkat,
-		Args:  []launch.Arg{launch.Text(to), dir, launch.Text(base)},
+		Args:  launch.Args{launch.Text(to), dir, launch.Text(base)},
 		Allow: []launch.Allow{{Errno: unix.EEXIST}},
 	})
 }

@@ -106,7 +106,7 @@ func (r *Rootfs) addFetch(p *launch.Plan, m *mount, fd launch.Slot, why string) 
 	r.addAnswer(p, m, answer.Header, "the detached mount, from the parent")
 	p.Add(launch.Step{
 		Name: m.name(), Why: "the descriptor as it is numbered here", Call: launch.Load, Into: fd,
-		Args: []launch.Arg{answer.FD(0)},
+		Args: launch.Args{answer.FD(0)},
 	})
 }
 
@@ -116,11 +116,11 @@ func (r *Rootfs) addAnswer(p *launch.Plan, m *mount, answer *launch.Data, why st
 	p.Add(
 		launch.Step{
 			Name: m.name(), Why: why, Call: launch.Recvmsg, Into: n,
-			Args: []launch.Arg{r.helper, answer, launch.Int(unix.MSG_CMSG_CLOEXEC)},
+			Args: launch.Args{r.helper, answer, launch.Int(unix.MSG_CMSG_CLOEXEC)},
 		},
 		launch.Step{
 			Name: m.name(), Why: "no byte means that the parent is gone", Call: launch.Expect,
-			Args: []launch.Arg{n, launch.Int(-1), launch.Int(1), launch.Int(unix.ECANCELED)},
+			Args: launch.Args{n, launch.Int(-1), launch.Int(1), launch.Int(unix.ECANCELED)},
 		},
 	)
 }
@@ -132,12 +132,12 @@ func (r *Rootfs) addCopyUp(p *launch.Plan, m *mount, dst, tmpfs launch.Slot) {
 	for i, fd := range []launch.Slot{dst, tmpfs} {
 		p.Add(launch.Step{
 			Name: m.name(), Why: "what to copy, and where to", Call: launch.Store,
-			Args: []launch.Arg{question.FD(i), fd},
+			Args: launch.Args{question.FD(i), fd},
 		})
 	}
 	p.Add(launch.Step{
 		Name: m.name(), Why: "by descriptor: the copy is of what is covered, and goes nowhere else", Call: launch.Sendmsg,
-		Args: []launch.Arg{r.helper, question.Header, launch.Int(unix.MSG_NOSIGNAL)},
+		Args: launch.Args{r.helper, question.Header, launch.Int(unix.MSG_NOSIGNAL)},
 	})
 	p.Mark(m.mark, "copying a tree takes loops, which plans do not have")
 	r.addAnswer(p, m, message().Header, "the tree is copied")

@@ -38,15 +38,15 @@ func (m *mount) addFileLabel(p *launch.Plan, mnt launch.Slot) {
 	p.Add(
 		launch.Step{
 			Name: m.name() + ": open it", Why: "the mount's own descriptor is not for reading", Call: launch.Openat2, Into: dir,
-			Args: []launch.Arg{
+			Args: launch.Args{
 				mnt, launch.Text("."),
 				launch.OpenHow(unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, unix.RESOLVE_BENEATH), launch.Int(launch.OpenHowSize),
 			},
 		},
 		launch.Step{
 			Name: m.name() + ": label it", Why: "the configuration's label of mounts", Call: launch.Fsetxattr,
-			Args: []launch.Arg{dir, launch.Text("security.selinux"), launch.Bytes(value, func() string { return m.label }), launch.Int(len(value)), launch.Int(0)},
+			Args: launch.Args{dir, launch.Text("security.selinux"), launch.Bytes(value, func() string { return m.label }), launch.Int(len(value)), launch.Int(0)},
 		},
-		launch.Step{Name: m.name() + ": close it", Why: "done", Call: launch.Close, Args: []launch.Arg{dir}},
+		launch.Step{Name: m.name() + ": close it", Why: "done", Call: launch.Close, Args: launch.Args{dir}},
 	)
 }

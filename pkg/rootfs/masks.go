@@ -57,14 +57,14 @@ func (r *Rootfs) addMasked(p *launch.Plan) {
 	p.Add(launch.Step{
 		Name: "open /dev/null of the host", Why: "it covers masked files; the container's own could be anything (CVE-2025-31133)",
 		Call: launch.Openat, Into: file,
-		Args: []launch.Arg{launch.Cwd, launch.Text("/dev/null"), launch.Int(unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC)},
+		Args: launch.Args{launch.Cwd, launch.Text("/dev/null"), launch.Int(unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC)},
 	})
 	r.addVerifyDevice(p, file, *null, unix.ENODEV)
 	r.addEmptyDir(p, dir)
 	used := p.Slot("used")
 	p.Add(launch.Step{
 		Name: "create empty directory for masks", Why: "it is not attached anywhere yet", Call: launch.Set, Into: used,
-		Args: []launch.Arg{launch.Int(0)},
+		Args: launch.Args{launch.Int(0)},
 	})
 	for _, path := range r.masked {
 		r.addMask(p, path, mask{file, dir, used})
@@ -84,27 +84,27 @@ func (r *Rootfs) addEmptyDir(p *launch.Plan, into launch.Slot) {
 	p.Add(
 		launch.Step{
 			Name: name, Why: "one instance serves all masked directories", Call: launch.Fsopen, Into: fs,
-			Args: []launch.Arg{launch.Text("tmpfs"), launch.Int(unix.FSOPEN_CLOEXEC)},
+			Args: launch.Args{launch.Text("tmpfs"), launch.Int(unix.FSOPEN_CLOEXEC)},
 		},
 	)
 	if r.label != "" {
 		p.Add(launch.Step{
 			Name: name, Why: "the configuration's label of mounts", Call: launch.Fsconfig,
-			Args: []launch.Arg{fs, launch.Int(fsconfigSetString), launch.Text("context"), launch.Text(r.label), launch.Int(0)},
+			Args: launch.Args{fs, launch.Int(fsconfigSetString), launch.Text("context"), launch.Text(r.label), launch.Int(0)},
 		})
 	}
 	p.Add(
 		launch.Step{
 			Name: name, Why: "the instance itself is read-only, not just its mounts", Call: launch.Fsconfig,
-			Args: []launch.Arg{fs, launch.Int(fsconfigSetFlag), launch.Text("ro"), launch.Nil, launch.Int(0)},
+			Args: launch.Args{fs, launch.Int(fsconfigSetFlag), launch.Text("ro"), launch.Nil, launch.Int(0)},
 		},
 		launch.Step{
 			Name: name, Why: "it never holds anything", Call: launch.Fsconfig,
-			Args: []launch.Arg{fs, launch.Int(fsconfigCreate), launch.Nil, launch.Nil, launch.Int(0)},
+			Args: launch.Args{fs, launch.Int(fsconfigCreate), launch.Nil, launch.Nil, launch.Int(0)},
 		},
 		launch.Step{
 			Name: name, Why: "attached where the first masked directory is; the others get copies", Call: launch.Fsmount, Into: into,
-			Args: []launch.Arg{fs, launch.Int(unix.FSMOUNT_CLOEXEC), launch.Int(maskAttr)},
+			Args: launch.Args{fs, launch.Int(unix.FSMOUNT_CLOEXEC), launch.Int(maskAttr)},
 		},
 	)
 }
@@ -116,7 +116,7 @@ func (r *Rootfs) addMask(p *launch.Plan, path string, k mask) {
 	again, isFile, next := p.Label(), p.Label(), p.Label()
 	note := launch.Step{
 		Name: name, Why: "from now on it is copied", Call: launch.Set, Into: k.used,
-		Args: []launch.Arg{launch.Int(1)}, Then: next,
+		Args: launch.Args{launch.Int(1)}, Then: next,
 	}
 	attached := attach(m, dst, name, "nothing of it can be seen or changed any more")
 	attached.Then = next
@@ -126,7 +126,7 @@ func (r *Rootfs) addMask(p *launch.Plan, path string, k mask) {
 			launch.Allow{Errno: unix.ENOENT, To: next}, launch.Allow{Errno: unix.ENOTDIR, To: isFile}),
 		launch.Step{
 			Name: name, Why: "only what is attached can be copied (before Linux 6.15), and none is to be left over", Call: launch.Expect,
-			Args:  []launch.Arg{k.used, launch.Int(-1), launch.Int(0), launch.Int(unix.EBUSY)},
+			Args:  launch.Args{k.used, launch.Int(-1), launch.Int(0), launch.Int(unix.EBUSY)},
 			Allow: []launch.Allow{{Errno: unix.EBUSY, To: again}},
 		},
 		attach(k.dir, dst, name, "the empty directory itself"),

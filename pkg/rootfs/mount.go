@@ -68,7 +68,7 @@ func (r *Rootfs) addPropagation(p *launch.Plan) {
 func hostPropagation(path string, flags int, propagation uint64, why string) launch.Step {
 	return launch.Step{
 		Name: "set propagation of " + path, Why: why, Call: launch.MountSetattr,
-		Args: []launch.Arg{
+		Args: launch.Args{
 			launch.Cwd, launch.Text(path), launch.Int(flags),
 			launch.MountAttr(unix.MountAttr{Propagation: propagation}), launch.Int(launch.MountAttrSize),
 		},
@@ -99,12 +99,12 @@ func (r *Rootfs) addRoot(p *launch.Plan) {
 		launch.Step{
 			Name: "open root directory " + r.facts.Root, Why: "pivot_root wants a mount; a copy of this one can be made read-only without touching it",
 			Call: launch.OpenTree, Into: r.root,
-			Args: []launch.Arg{launch.Cwd, launch.Text(r.facts.Root), launch.Int(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE)},
+			Args: launch.Args{launch.Cwd, launch.Text(r.facts.Root), launch.Int(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE)},
 		},
 		launch.Step{
 			Name: "mount root directory " + r.facts.Root, Why: "only what is attached can become the root",
 			Call: launch.MoveMount,
-			Args: []launch.Arg{r.root, emptyPath, launch.Cwd, launch.Text(r.facts.Root), launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)},
+			Args: launch.Args{r.root, emptyPath, launch.Cwd, launch.Text(r.facts.Root), launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)},
 		},
 	)
 }
@@ -177,7 +177,7 @@ func (r *Rootfs) addBind(p *launch.Plan, m *mount) launch.Slot {
 	}
 	open := launch.Step{
 		Name: m.name(), Why: "a detached copy of the source's mount: its path is the host's", Call: launch.OpenTree, Into: fd,
-		Args: []launch.Arg{launch.Cwd, launch.Text(m.source), launch.Int(flags)},
+		Args: launch.Args{launch.Cwd, launch.Text(m.source), launch.Int(flags)},
 	}
 	if r.foreign {
 		fetch, have := p.Label(), p.Label()
@@ -207,7 +207,7 @@ func (r *Rootfs) addReconfigure(p *launch.Plan, m *mount, dst launch.Slot) {
 	fs := p.Slot("file system")
 	p.Add(launch.Step{
 		Name: m.name(), Why: "the file system that is mounted there", Call: launch.Fspick, Into: fs,
-		Args: []launch.Arg{dst, emptyPath, launch.Int(unix.FSPICK_CLOEXEC | unix.FSPICK_EMPTY_PATH)},
+		Args: launch.Args{dst, emptyPath, launch.Int(unix.FSPICK_CLOEXEC | unix.FSPICK_EMPTY_PATH)},
 	})
 	switch {
 	case m.set&unix.MOUNT_ATTR_RDONLY != 0:
@@ -218,7 +218,7 @@ func (r *Rootfs) addReconfigure(p *launch.Plan, m *mount, dst launch.Slot) {
 	m.addData(p, fs)
 	p.Add(launch.Step{
 		Name: m.name(), Why: "with the new options", Call: launch.Fsconfig,
-		Args: []launch.Arg{fs, launch.Int(fsconfigReconfigure), launch.Nil, launch.Nil, launch.Int(0)},
+		Args: launch.Args{fs, launch.Int(fsconfigReconfigure), launch.Nil, launch.Nil, launch.Int(0)},
 	})
 }
 
@@ -236,7 +236,7 @@ func (r *Rootfs) addFilesystem(p *launch.Plan, m *mount) launch.Slot {
 	fs, fd := p.Slot(m.kind), p.Slot("mount")
 	p.Add(launch.Step{
 		Name: m.name(), Why: "a new instance of the file system, still without options", Call: launch.Fsopen, Into: fs,
-		Args: []launch.Arg{launch.Text(m.kind), launch.Int(unix.FSOPEN_CLOEXEC)},
+		Args: launch.Args{launch.Text(m.kind), launch.Int(unix.FSOPEN_CLOEXEC)},
 	})
 	if m.source != "" {
 		p.Add(m.config(fs, "source", m.source, true))
@@ -245,11 +245,11 @@ func (r *Rootfs) addFilesystem(p *launch.Plan, m *mount) launch.Slot {
 	p.Add(
 		launch.Step{
 			Name: m.name(), Why: "the instance is made, with these options", Call: launch.Fsconfig,
-			Args: []launch.Arg{fs, launch.Int(fsconfigCreate), launch.Nil, launch.Nil, launch.Int(0)},
+			Args: launch.Args{fs, launch.Int(fsconfigCreate), launch.Nil, launch.Nil, launch.Int(0)},
 		},
 		launch.Step{
 			Name: m.name(), Why: "a mount of it, attached to nothing yet", Call: launch.Fsmount, Into: fd,
-			Args: []launch.Arg{fs, launch.Int(unix.FSMOUNT_CLOEXEC), launch.Int(r.sealLater(m, fd))},
+			Args: launch.Args{fs, launch.Int(unix.FSMOUNT_CLOEXEC), launch.Int(r.sealLater(m, fd))},
 		},
 	)
 	if m.propagation != 0 && m.propagation != unix.MS_PRIVATE { // which a new mount is
@@ -282,7 +282,7 @@ func (r *Rootfs) sealLater(m *mount, fd launch.Slot) uint64 {
 func (m *mount) config(fs launch.Slot, key, value string, has bool) launch.Step {
 	s := launch.Step{
 		Name: m.name() + ": option " + key, Why: "from the configuration", Call: launch.Fsconfig,
-		Args: []launch.Arg{fs, launch.Int(fsconfigSetFlag), launch.Text(key), launch.Nil, launch.Int(0)},
+		Args: launch.Args{fs, launch.Int(fsconfigSetFlag), launch.Text(key), launch.Nil, launch.Int(0)},
 	}
 	if has {
 		s.Name += "=" + value

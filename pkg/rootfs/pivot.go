@@ -26,11 +26,11 @@ func (r *Rootfs) addPivotRoot(p *launch.Plan) {
 	p.Add(
 		launch.Step{
 			Name: "enter root directory", Why: "pivot_root takes paths; \".\" cannot be exchanged under us",
-			Call: launch.Fchdir, Args: []launch.Arg{r.root},
+			Call: launch.Fchdir, Args: launch.Args{r.root},
 		},
 		launch.Step{
 			Name: "pivot root", Why: "the old root is stacked on the new one, so that the image needs no directory for it",
-			Call: launch.PivotRoot, Args: []launch.Arg{launch.Text("."), launch.Text(".")},
+			Call: launch.PivotRoot, Args: launch.Args{launch.Text("."), launch.Text(".")},
 		},
 	)
 	if r.propagation.propagation == unix.MS_SHARED {
@@ -40,11 +40,11 @@ func (r *Rootfs) addPivotRoot(p *launch.Plan) {
 	p.Add(
 		launch.Step{
 			Name: "unmount old root", Why: "nothing of the host may stay reachable; \".\" is the old root, which lies on top",
-			Call: launch.Umount2, Args: []launch.Arg{launch.Text("."), launch.Int(unix.MNT_DETACH)},
+			Call: launch.Umount2, Args: launch.Args{launch.Text("."), launch.Int(unix.MNT_DETACH)},
 		},
 		launch.Step{
 			Name: "enter /", Why: "the working directory must not be what lay under the old root",
-			Call: launch.Chdir, Args: []launch.Arg{launch.Text("/")},
+			Call: launch.Chdir, Args: launch.Args{launch.Text("/")},
 		},
 	)
 }
@@ -53,7 +53,7 @@ func (r *Rootfs) addPivotRoot(p *launch.Plan) {
 func (r *Rootfs) addChroot(p *launch.Plan, why string) {
 	p.Add(launch.Step{
 		Name: "enter root directory", Why: "chroot takes a path; \".\" cannot be exchanged under us",
-		Call: launch.Fchdir, Args: []launch.Arg{r.root},
+		Call: launch.Fchdir, Args: launch.Args{r.root},
 	})
 	AddChroot(p, why)
 }
@@ -61,10 +61,10 @@ func (r *Rootfs) addChroot(p *launch.Plan, why string) {
 // AddChroot adds the steps that make the working directory the root directory.
 func AddChroot(p *launch.Plan, why string) {
 	p.Add(
-		launch.Step{Name: "change root directory", Why: why, Call: launch.Chroot, Args: []launch.Arg{launch.Text(".")}},
+		launch.Step{Name: "change root directory", Why: why, Call: launch.Chroot, Args: launch.Args{launch.Text(".")}},
 		launch.Step{
 			Name: "enter /", Why: "the working directory lies inside the root from the beginning",
-			Call: launch.Chdir, Args: []launch.Arg{launch.Text("/")},
+			Call: launch.Chdir, Args: launch.Args{launch.Text("/")},
 		},
 	)
 }
@@ -83,7 +83,7 @@ func (r *Rootfs) addMove(p *launch.Plan) {
 	p.Add(launch.Step{
 		Name: "move the root mount to /", Why: "what was there cannot be reached any more by a path",
 		Call: launch.MoveMount,
-		Args: []launch.Arg{r.root, emptyPath, launch.Cwd, launch.Text("/"), launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)},
+		Args: launch.Args{r.root, emptyPath, launch.Cwd, launch.Text("/"), launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)},
 	})
 	r.addChroot(p, "the process is still in what was at / before")
 }
@@ -95,26 +95,26 @@ func (r *Rootfs) addHide(p *launch.Plan, path string) {
 	cover, next := p.Label(), p.Label()
 	p.Add(launch.Step{
 		Name: name, Why: "as long as it is there, the kernel allows to mount one without masks", Then: next,
-		Call: launch.Umount2, Args: []launch.Arg{launch.Text(path), launch.Int(unix.MNT_DETACH | unix.UMOUNT_NOFOLLOW)},
+		Call: launch.Umount2, Args: launch.Args{launch.Text(path), launch.Int(unix.MNT_DETACH | unix.UMOUNT_NOFOLLOW)},
 		Allow: []launch.Allow{{Errno: unix.EINVAL, To: cover}, {Errno: unix.EPERM, To: cover}, {Errno: unix.ENOENT, To: next}},
 	})
 	p.Place(cover)
 	p.Add(
 		launch.Step{
 			Name: name, Why: "it is locked: it gets covered", Call: launch.Fsopen, Into: fs,
-			Args: []launch.Arg{launch.Text("tmpfs"), launch.Int(unix.FSOPEN_CLOEXEC)},
+			Args: launch.Args{launch.Text("tmpfs"), launch.Int(unix.FSOPEN_CLOEXEC)},
 		},
 		launch.Step{
 			Name: name, Why: "by an empty file system", Call: launch.Fsconfig,
-			Args: []launch.Arg{fs, launch.Int(fsconfigCreate), launch.Nil, launch.Nil, launch.Int(0)},
+			Args: launch.Args{fs, launch.Int(fsconfigCreate), launch.Nil, launch.Nil, launch.Int(0)},
 		},
 		launch.Step{
 			Name: name, Why: "by an empty file system", Call: launch.Fsmount, Into: empty,
-			Args: []launch.Arg{fs, launch.Int(unix.FSMOUNT_CLOEXEC), launch.Int(maskAttr)},
+			Args: launch.Args{fs, launch.Int(unix.FSMOUNT_CLOEXEC), launch.Int(maskAttr)},
 		},
 		launch.Step{
 			Name: name, Why: "a mount with another on top of it does not count", Call: launch.MoveMount,
-			Args: []launch.Arg{empty, emptyPath, launch.Cwd, launch.Text(path), launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)},
+			Args: launch.Args{empty, emptyPath, launch.Cwd, launch.Text(path), launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)},
 		},
 	)
 	p.Place(next)
@@ -128,7 +128,7 @@ func (r *Rootfs) addHostRoot(p *launch.Plan) launch.Slot {
 	old := p.Slot("old root")
 	p.Add(launch.Step{
 		Name: "open old root", Why: "after the pivot it has no path", Call: launch.Openat, Into: old,
-		Args: []launch.Arg{launch.Cwd, launch.Text("/"), launch.Int(unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC)},
+		Args: launch.Args{launch.Cwd, launch.Text("/"), launch.Int(unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC)},
 	})
 	return old
 }

@@ -102,7 +102,7 @@ func plan(t *testing.T, s *specs.Spec, facts Facts, cwd, shell string) (*launch.
 	r.AddWorkdir(p, cwd)
 	r.AddPivot(p)
 	AddEnter(p, cwd)
-	p.Add(launch.Step{Name: "execute sh", Call: launch.Execve, Args: []launch.Arg{
+	p.Add(launch.Step{Name: "execute sh", Call: launch.Execve, Args: launch.Args{
 		launch.Text("/bin/busybox"), launch.Strings([]string{"sh", "-c", shell}), launch.Strings([]string{"PATH=/bin"}),
 	}})
 	return p, ns, nil
@@ -205,11 +205,11 @@ func TestEnterAsUser(t *testing.T) {
 	self := launch.Bytes([]byte{0x22, 0x05, 0x08, 0x20, 0, 0, 0, 0}, nil) // version 3, this process
 	sets := make([]byte, 24)
 	sets[0], sets[4] = 1<<unix.CAP_SETUID, 1<<unix.CAP_SETUID // effective, permitted
-	p.Add(launch.Step{Name: "keep CAP_SETUID alone", Call: launch.Capset, Args: []launch.Arg{self, launch.Bytes(sets, nil)}})
+	p.Add(launch.Step{Name: "keep CAP_SETUID alone", Call: launch.Capset, Args: launch.Args{self, launch.Bytes(sets, nil)}})
 	again := AddEnter(p, dir)
-	p.Add(launch.Step{Name: "become user", Call: launch.Setresuid, Args: []launch.Arg{launch.Int(61000), launch.Int(61000), launch.Int(61000)}})
+	p.Add(launch.Step{Name: "become user", Call: launch.Setresuid, Args: launch.Args{launch.Int(61000), launch.Int(61000), launch.Int(61000)}})
 	again()
-	p.Add(launch.Step{Name: "execute pwd", Call: launch.Execve, Args: []launch.Arg{
+	p.Add(launch.Step{Name: "execute pwd", Call: launch.Execve, Args: launch.Args{
 		launch.Text("/bin/pwd"), launch.Strings([]string{"pwd"}), launch.Strings(nil),
 	}})
 	if out, err := collect(t, p, &namespaces.Set{}); err != nil || out != dir+"\n" {

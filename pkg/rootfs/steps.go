@@ -31,7 +31,7 @@ func (r *Rootfs) open(l lookup, into launch.Slot, name, why string, allow ...lau
 	return launch.Step{
 		Name: name, Why: why, Call: launch.Openat2, Into: into,
 		Allow: append(allow, launch.Allow{Errno: unix.EAGAIN, To: launch.Again}),
-		Args:  []launch.Arg{l.dir, launch.Text(rel(l.path)), r.how(l.flags|unix.O_PATH|unix.O_CLOEXEC, l.resolve), launch.Int(launch.OpenHowSize)},
+		Args:  launch.Args{l.dir, launch.Text(rel(l.path)), r.how(l.flags|unix.O_PATH|unix.O_CLOEXEC, l.resolve), launch.Int(launch.OpenHowSize)},
 	}
 }
 
@@ -51,7 +51,7 @@ func (r *Rootfs) how(flags, resolve uint64) *launch.Data {
 func attach(from, to launch.Slot, name, why string) launch.Step {
 	return launch.Step{
 		Name: name, Why: why, Call: launch.MoveMount,
-		Args: []launch.Arg{from, emptyPath, to, emptyPath, launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH)},
+		Args: launch.Args{from, emptyPath, to, emptyPath, launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH)},
 	}
 }
 
@@ -60,7 +60,7 @@ func attach(from, to launch.Slot, name, why string) launch.Step {
 func clone(from, into launch.Slot, flags int, name, why string, allow ...launch.Allow) launch.Step {
 	return launch.Step{
 		Name: name, Why: why, Call: launch.OpenTree, Into: into, Allow: allow,
-		Args: []launch.Arg{from, emptyPath, launch.Int(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH | flags)},
+		Args: launch.Args{from, emptyPath, launch.Int(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH | flags)},
 	}
 }
 
@@ -72,7 +72,7 @@ func setattr(fd launch.Slot, all bool, attr unix.MountAttr, name, why string) la
 	}
 	return launch.Step{
 		Name: name, Why: why, Call: launch.MountSetattr,
-		Args: []launch.Arg{fd, emptyPath, launch.Int(flags), launch.MountAttr(attr), launch.Int(launch.MountAttrSize)},
+		Args: launch.Args{fd, emptyPath, launch.Int(flags), launch.MountAttr(attr), launch.Int(launch.MountAttrSize)},
 	}
 }
 
@@ -92,7 +92,7 @@ func (r *Rootfs) addVerifyDevice(p *launch.Plan, fd launch.Slot, d device, errno
 	name, why := "verify device "+d.path, "what lies at a path is not always what should"
 	p.Add(launch.Step{
 		Name: name, Why: why, Call: launch.Statx,
-		Args: []launch.Arg{fd, emptyPath, launch.Int(unix.AT_EMPTY_PATH | unix.AT_SYMLINK_NOFOLLOW), launch.Int(unix.STATX_BASIC_STATS), r.stat},
+		Args: launch.Args{fd, emptyPath, launch.Int(unix.AT_EMPTY_PATH | unix.AT_SYMLINK_NOFOLLOW), launch.Int(unix.STATX_BASIC_STATS), r.stat},
 	})
 	p.ExpectWord(name, "its type", r.stat.At(statxMode), unix.S_IFMT, d.mode&unix.S_IFMT, errno)
 	p.ExpectWord(name, "its major number", r.stat.At(statxMajor), ^uint32(0), d.major, errno)
@@ -107,12 +107,12 @@ func (r *Rootfs) addNotProc(p *launch.Plan, fd launch.Slot, m *mount) {
 	p.Add(
 		launch.Step{
 			Name: name, Why: "a mount over procfs would feed programs that trust it (CVE-2019-19921)",
-			Call: launch.Fstatfs, Args: []launch.Arg{fd, r.stat},
+			Call: launch.Fstatfs, Args: launch.Args{fd, r.stat},
 		},
-		launch.Step{Name: name, Why: "the type of the file system", Call: launch.Load, Args: []launch.Arg{r.stat.At(statfsType)}, Into: word},
+		launch.Step{Name: name, Why: "the type of the file system", Call: launch.Load, Args: launch.Args{r.stat.At(statfsType)}, Into: word},
 		launch.Step{
 			Name: name, Why: "anything else is as it should be", Call: launch.Expect,
-			Args:  []launch.Arg{word, launch.Int(-1), launch.Int(unix.PROC_SUPER_MAGIC), launch.Int(unix.EPERM)},
+			Args:  launch.Args{word, launch.Int(-1), launch.Int(unix.PROC_SUPER_MAGIC), launch.Int(unix.EPERM)},
 			Allow: []launch.Allow{{Errno: unix.EPERM, To: ok}},
 		},
 		launch.Fail(name, "it is a procfs", unix.EPERM),

@@ -66,13 +66,13 @@ func (r *Rootfs) addCreate(p *launch.Plan, t target) {
 func (r *Rootfs) make(dir launch.Slot, part, whole string, file bool) launch.Step {
 	s := launch.Step{
 		Name: "create directory " + whole, Why: "the mount point is not in the image", Call: launch.Mkdirat,
-		Args:  []launch.Arg{dir, launch.Text(part), launch.Int(0o755)},
+		Args:  launch.Args{dir, launch.Text(part), launch.Int(0o755)},
 		Allow: []launch.Allow{{Errno: unix.EEXIST}},
 	}
 	if file {
 		s.Name, s.Call = "create file "+whole, launch.Mknodat
 		s.Why = "a file is mounted on a file; mknod makes one without following what may lie there"
-		s.Args = []launch.Arg{dir, launch.Text(part), launch.Int(unix.S_IFREG | 0o755), launch.Int(0)}
+		s.Args = launch.Args{dir, launch.Text(part), launch.Int(unix.S_IFREG | 0o755), launch.Int(0)}
 	}
 	return s
 }

@@ -34,7 +34,7 @@ func AddEnter(p *launch.Plan, dir string) (again func()) {
 		name, entered := "tell whether the working directory is entered", p.Label()
 		p.Add(launch.Step{
 			Name: name, Why: "root may have been refused where the command's user is not", Call: launch.Expect,
-			Args:  []launch.Arg{fd, launch.Int(-1), launch.Int(-int64(unix.EACCES)), launch.Int(unix.EEXIST)},
+			Args:  launch.Args{fd, launch.Int(-1), launch.Int(-int64(unix.EACCES)), launch.Int(unix.EEXIST)},
 			Allow: []launch.Allow{{Errno: unix.EEXIST, To: entered}},
 		})
 		addEnter(p, dir, p.Slot("working directory"))
@@ -48,18 +48,18 @@ func addEnter(p *launch.Plan, dir string, fd launch.Slot, allow ...launch.Allow)
 		launch.Step{
 			Name: name, Why: "no magic links: /proc/self/fd/N could lead out of the container (CVE-2024-21626)",
 			Call: launch.Openat2, Into: fd, Allow: allow,
-			Args: []launch.Arg{
+			Args: launch.Args{
 				launch.Cwd, launch.Text(dir),
 				launch.OpenHow(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_MAGICLINKS), launch.Int(launch.OpenHowSize),
 			},
 		},
 		launch.Step{
 			Name: name, Why: "what was opened, whatever the path means by now", Call: launch.Fchdir,
-			Args: []launch.Arg{fd}, Into: fd, Allow: allow,
+			Args: launch.Args{fd}, Into: fd, Allow: allow,
 		},
 		launch.Step{
 			Name: name, Why: "the kernel knows whether the way from the root leads here", Call: launch.Getcwd,
-			Args: []launch.Arg{path, launch.Int(unix.PathMax)},
+			Args: launch.Args{path, launch.Int(unix.PathMax)},
 		},
 	)
 	p.ExpectWord(name+": it is outside of the container's root", `"(unreachable)" stands before such a path instead of "/"`,

@@ -104,7 +104,7 @@ func AddMemoryPolicy(p *launch.Plan, m *specs.LinuxMemoryPolicy) error {
 	}
 	step := launch.Step{
 		Name: "set memory policy " + string(m.Mode), Call: launch.SetMempolicy,
-		Args: []launch.Arg{launch.Int(mode), launch.Nil, launch.Int(0)},
+		Args: launch.Args{launch.Int(mode), launch.Nil, launch.Int(0)},
 		Why:  "it is the process's own and stays over execve; a filter may forbid the call later",
 	}
 	if len(nodes) > 0 {

@@ -46,7 +46,7 @@ func AddPersonality(p *launch.Plan, per *specs.LinuxPersonality) error {
 		return err
 	}
 	p.Add(launch.Step{
-		Name: "set personality " + string(per.Domain), Call: launch.Personality, Args: []launch.Arg{launch.Int(value)},
+		Name: "set personality " + string(per.Domain), Call: launch.Personality, Args: launch.Args{launch.Int(value)},
 		Why: "stays over execve; a filter may forbid the call later",
 	})
 	return nil

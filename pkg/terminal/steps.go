@@ -59,19 +59,19 @@ func addPair(p *launch.Plan, o Options) (master, peer launch.Slot) {
 	statfs := launch.Buffer("statfs", 128)
 	p.Add(
 		openat2(o.Root, "dev/pts", unix.O_PATH|unix.O_DIRECTORY, inRoot, dir, "open /dev/pts", "the container's own terminals"),
-		launch.Step{Name: "verify /dev/pts", Why: "the image may have put anything there", Call: launch.Fstatfs, Args: []launch.Arg{dir, statfs}},
+		launch.Step{Name: "verify /dev/pts", Why: "the image may have put anything there", Call: launch.Fstatfs, Args: launch.Args{dir, statfs}},
 	)
 	p.ExpectWord("verify /dev/pts: it is not a devpts", "only there a name means a terminal", statfs.At(0), ^uint32(0), devptsMagic, unix.ENODEV)
 	p.Add(
 		openat2(dir, "ptmx", unix.O_RDWR|unix.O_NOCTTY, inDir, master, "open terminal", "a new pair; this end is for the caller"),
 		launch.Step{
 			Name: "unlock terminal", Why: "its slave cannot be opened before", Call: launch.Ioctl,
-			Args: []launch.Arg{master, launch.Int(unix.TIOCSPTLCK), launch.Bytes(make([]byte, 4), func() string { return "[0]" })},
+			Args: launch.Args{master, launch.Int(unix.TIOCSPTLCK), launch.Bytes(make([]byte, 4), func() string { return "[0]" })},
 		},
 		launch.Step{
 			Name: "open terminal's slave", Why: "from its master and not by path: nobody can put another in between (CVE-2025-52565)",
 			Call: launch.Ioctl, Into: peer,
-			Args: []launch.Arg{master, launch.Int(unix.TIOCGPTPEER), launch.Int(unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC)},
+			Args: launch.Args{master, launch.Int(unix.TIOCGPTPEER), launch.Int(unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC)},
 		},
 	)
 	addAppearance(p, o, peer)
@@ -86,7 +86,7 @@ func addAppearance(p *launch.Plan, o Options, peer launch.Slot) {
 		text := func() string { return "{" + strconv.Itoa(int(o.Rows)) + ", " + strconv.Itoa(int(o.Cols)) + "}" }
 		p.Add(launch.Step{
 			Name: "set size of terminal", Why: "before the command can ask for it", Call: launch.Ioctl,
-			Args: []launch.Arg{peer, launch.Int(unix.TIOCSWINSZ), launch.Bytes(size, text)},
+			Args: launch.Args{peer, launch.Int(unix.TIOCSWINSZ), launch.Bytes(size, text)},
 		})
 	}
 	if o.KeepNewlines {
@@ -95,7 +95,7 @@ func addAppearance(p *launch.Plan, o Options, peer launch.Slot) {
 	if o.UID != 0 {
 		p.Add(launch.Step{
 			Name: "give terminal to user " + strconv.Itoa(int(o.UID)), Why: "programs open it again by name (/dev/tty, /dev/stdin)",
-			Call: launch.Fchown, Args: []launch.Arg{peer, launch.Int(o.UID), launch.Int(-1)},
+			Call: launch.Fchown, Args: launch.Args{peer, launch.Int(o.UID), launch.Int(-1)},
 		})
 	}
 }
@@ -112,15 +112,15 @@ func addKeepNewlines(p *launch.Plan, peer launch.Slot) {
 	p.Add(
 		launch.Step{
 			Name: "get settings of terminal", Why: "all but one stay as they are",
-			Call: launch.Ioctl, Args: []launch.Arg{peer, launch.Int(unix.TCGETS), settings},
+			Call: launch.Ioctl, Args: launch.Args{peer, launch.Int(unix.TCGETS), settings},
 		},
 		launch.Step{
 			Name: "change settings of terminal", Why: "OPOST without ONLCR: newlines stay newlines",
-			Call: launch.Store, Args: []launch.Arg{settings.At(termiosOflag), launch.Int(unix.OPOST)},
+			Call: launch.Store, Args: launch.Args{settings.At(termiosOflag), launch.Int(unix.OPOST)},
 		},
 		launch.Step{
 			Name: "set settings of terminal", Why: "before the command can write",
-			Call: launch.Ioctl, Args: []launch.Arg{peer, launch.Int(unix.TCSETS), settings},
+			Call: launch.Ioctl, Args: launch.Args{peer, launch.Int(unix.TCSETS), settings},
 		},
 	)
 }
@@ -132,17 +132,17 @@ func addConsole(p *launch.Plan, root launch.Arg, peer launch.Slot) {
 		openat2(root, "dev", unix.O_PATH|unix.O_DIRECTORY, inRoot, dev, "open /dev", "inside the root, whatever the image has there"),
 		launch.Step{
 			Name: "create /dev/console", Why: "mknod makes a file without following what may lie there", Call: launch.Mknodat,
-			Args:  []launch.Arg{dev, launch.Text("console"), launch.Int(unix.S_IFREG | 0o600), launch.Int(0)},
+			Args:  launch.Args{dev, launch.Text("console"), launch.Int(unix.S_IFREG | 0o600), launch.Int(0)},
 			Allow: []launch.Allow{{Errno: unix.EEXIST}},
 		},
 		openat2(dev, "console", unix.O_PATH, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS, dst, "open /dev/console", "a symlink there is refused"),
 		launch.Step{
 			Name: "copy mount of terminal", Why: "by descriptor: it is surely the slave that was just opened", Call: launch.OpenTree, Into: mount,
-			Args: []launch.Arg{peer, emptyPath, launch.Int(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)},
+			Args: launch.Args{peer, emptyPath, launch.Int(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)},
 		},
 		launch.Step{
 			Name: "mount terminal on /dev/console", Why: "init systems write there", Call: launch.MoveMount,
-			Args: []launch.Arg{mount, emptyPath, dst, emptyPath, launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH)},
+			Args: launch.Args{mount, emptyPath, dst, emptyPath, launch.Int(unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH)},
 		},
 	)
 }
@@ -155,12 +155,12 @@ const MasterName = "/dev/pts/ptmx"
 func addSend(p *launch.Plan, socket int, master launch.Slot) {
 	message := launch.NewMessage(launch.Text(MasterName), len(MasterName), "$master")
 	p.Add(
-		launch.Step{Name: "write terminal into message", Why: "the descriptor is known only now", Call: launch.Store, Args: []launch.Arg{message.FD(0), master}},
+		launch.Step{Name: "write terminal into message", Why: "the descriptor is known only now", Call: launch.Store, Args: launch.Args{message.FD(0), master}},
 		launch.Step{
 			Name: "send terminal to console socket", Why: "the caller copies data and sets sizes", Call: launch.Sendmsg,
-			Args: []launch.Arg{launch.Int(socket), message.Header, launch.Int(unix.MSG_NOSIGNAL)},
+			Args: launch.Args{launch.Int(socket), message.Header, launch.Int(unix.MSG_NOSIGNAL)},
 		},
-		launch.Step{Name: "close terminal's master", Why: "only the caller has it: when it closes it, the command is hung up", Call: launch.Close, Args: []launch.Arg{master}},
+		launch.Step{Name: "close terminal's master", Why: "only the caller has it: when it closes it, the command is hung up", Call: launch.Close, Args: launch.Args{master}},
 	)
 }
 
@@ -175,7 +175,7 @@ func AddControl(p *launch.Plan) {
 		},
 		launch.Step{
 			Name: "set controlling terminal", Why: "signals of keys and job control need it", Call: launch.Ioctl,
-			Args: []launch.Arg{launch.Int(0), launch.Int(unix.TIOCSCTTY), launch.Int(0)},
+			Args: launch.Args{launch.Int(0), launch.Int(unix.TIOCSCTTY), launch.Int(0)},
 		},
 	)
 }
@@ -185,7 +185,7 @@ func addStreams(p *launch.Plan, peer launch.Slot) {
 	for fd, name := range []string{"input", "output", "error"} {
 		p.Add(launch.Step{
 			Name: "use terminal as standard " + name, Why: "in place of what the program was started with", Call: launch.Dup3,
-			Args: []launch.Arg{peer, launch.Int(fd), launch.Int(0)},
+			Args: launch.Args{peer, launch.Int(fd), launch.Int(0)},
 		})
 	}
 }
@@ -194,6 +194,6 @@ func openat2(dir launch.Arg, path string, flags, resolve uint64, into launch.Slo
 	return launch.Step{
 		Name: name, Why: why, Call: launch.Openat2, Into: into,
 		Allow: []launch.Allow{{Errno: unix.EAGAIN, To: launch.Again}},
-		Args:  []launch.Arg{dir, launch.Text(path), launch.OpenHow(flags|unix.O_CLOEXEC, 0, resolve), launch.Int(launch.OpenHowSize)},
+		Args:  launch.Args{dir, launch.Text(path), launch.OpenHow(flags|unix.O_CLOEXEC, 0, resolve), launch.Int(launch.OpenHowSize)},
 	}
 }

@@ -58,15 +58,15 @@ func container(t *testing.T) (root string, p *launch.Plan) {
 	p = &launch.Plan{ReportFD: 3}
 	p.Add(
 		launch.Step{Name: "umask", Call: launch.Umask},
-		launch.Step{Name: "private", Call: launch.Mount, Args: []launch.Arg{launch.Nil, launch.Text("/"), launch.Nil, launch.Int(unix.MS_REC | unix.MS_PRIVATE)}},
-		launch.Step{Name: "devpts", Call: launch.Mount, Args: []launch.Arg{
+		launch.Step{Name: "private", Call: launch.Mount, Args: launch.Args{launch.Nil, launch.Text("/"), launch.Nil, launch.Int(unix.MS_REC | unix.MS_PRIVATE)}},
+		launch.Step{Name: "devpts", Call: launch.Mount, Args: launch.Args{
 			launch.Text("devpts"), launch.Text(root + "/dev/pts"), launch.Text("devpts"), launch.Int(0), launch.Text("newinstance,ptmxmode=0666"),
 		}},
-		launch.Step{Name: "bin", Call: launch.Mount, Args: []launch.Arg{
+		launch.Step{Name: "bin", Call: launch.Mount, Args: launch.Args{
 			launch.Text("/bin"), launch.Text(root + "/bin"), launch.Nil, launch.Int(unix.MS_BIND),
 		}},
-		launch.Step{Name: "chroot", Call: launch.Chroot, Args: []launch.Arg{launch.Text(root)}},
-		launch.Step{Name: "chdir", Call: launch.Chdir, Args: []launch.Arg{launch.Text("/")}},
+		launch.Step{Name: "chroot", Call: launch.Chroot, Args: launch.Args{launch.Text(root)}},
+		launch.Step{Name: "chdir", Call: launch.Chdir, Args: launch.Args{launch.Text("/")}},
 	)
 	return root, p
 }
@@ -104,7 +104,7 @@ func TestTerminalInContainer(t *testing.T) {
 	_, p := container(t)
 	Add(p, options(65534))
 	AddControl(p)
-	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: []launch.Arg{
+	p.Add(launch.Step{Name: "exec", Call: launch.Execve, Args: launch.Args{
 		launch.Text("/bin/busybox"),
 		launch.Strings([]string{"sh", "-c", "tty; stty size; ls -ln /dev/console; test -t 0 && echo yes > /dev/pts/0; echo con > /dev/console; read x; echo got $x"}),
 		launch.Nil,
@@ -142,7 +142,7 @@ func TestTerminalInContainer(t *testing.T) {
 // /dev/pts, and a configuration without a devpts mount (CVE-2025-52565).
 func TestNoDevptsIsRefused(t *testing.T) {
 	_, p := container(t)
-	p.Add(launch.Step{Name: "unmount", Call: launch.Umount2, Args: []launch.Arg{launch.Text("/dev/pts"), launch.Int(0)}})
+	p.Add(launch.Step{Name: "unmount", Call: launch.Umount2, Args: launch.Args{launch.Text("/dev/pts"), launch.Int(0)}})
 	Add(p, options(0))
 	ours, theirs, err := Pair()
 	if err != nil {
