@@ -103,7 +103,7 @@ func (b *Assembly) setGroups(p *Process) {
 		Args: launch.Args{launch.Int(len(gids)), launch.Bytes(list, func() string { return fmt.Sprint(gids) })},
 		Why:  "the spec's list and no other: one left over from the caller, or one missing, both open doors (CVE-2023-25173)",
 	}
-	if p.userns && len(gids) == 0 {
+	if (p.userns || p.confined) && len(gids) == 0 {
 		// A user namespace made without privileges may not call setgroups at all;
 		// then there are none to drop that would count.
 		step.Allow = []launch.Allow{{Errno: unix.EPERM}}

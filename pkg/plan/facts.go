@@ -14,6 +14,8 @@ type Facts struct {
 	Held uint64
 	// LastCap is the highest capability that the kernel knows.
 	LastCap int
+	// Confined says that we live in a user namespace ourselves, as under podman without root.
+	Confined bool
 	// Streams is stdio, as far as it is open and no device.
 	Streams []Stream
 	// Nulls are the descriptors of stdio that are the host's /dev/null.

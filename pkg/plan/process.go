@@ -39,16 +39,17 @@ type Process struct {
 	// Affinity is for whoever starts a process that joins.
 	Affinity sched.Affinity
 
-	spec    *specs.Process
-	layout  *Layout
-	first   bool // it is the container's own process, which makes the keyring
-	userns  bool // ids are those of a user namespace
-	caps    capabilities
-	lastCap int    // highest capability number of this kernel
-	held    uint64 // capabilities that the program begins with
-	nulls   []int  // standard streams that are the host's /dev/null
-	streams []int  // standard streams that become the command's user's
-	enter   bool   // it is yet to enter the container's pid namespace
+	spec     *specs.Process
+	layout   *Layout
+	first    bool // it is the container's own process, which makes the keyring
+	userns   bool // ids are those of a user namespace
+	confined bool // and the runtime's are
+	caps     capabilities
+	lastCap  int    // highest capability number of this kernel
+	held     uint64 // capabilities that the program begins with
+	nulls    []int  // standard streams that are the host's /dev/null
+	streams  []int  // standard streams that become the command's user's
+	enter    bool   // it is yet to enter the container's pid namespace
 
 	wish    label.Wish  // confinement by security modules
 	modules label.Host  // those that there are
@@ -88,7 +89,7 @@ func NewProcess(id string, p *specs.Process, f *Facts, userns bool) (*Process, e
 	}
 	out := &Process{
 		Notes: notes, Keyring: "_ses." + id, Affinity: affinity,
-		spec: p, caps: caps, lastCap: f.LastCap, held: held, userns: userns, wish: wish, modules: f.Modules,
+		spec: p, caps: caps, lastCap: f.LastCap, held: held, userns: userns, confined: f.Confined, wish: wish, modules: f.Modules,
 	}
 	if !p.Terminal { // which takes the place of all three
 		out.nulls, out.streams = f.Nulls, streamsFor(f, p.User.UID, userns)

@@ -32,7 +32,7 @@ func (r *Rootfs) addTopAttributes(p *launch.Plan, m *mount, fd launch.Slot) {
 	if top == (unix.MountAttr{}) {
 		return
 	}
-	if !r.foreign || implied&lockable == 0 {
+	if !r.confined || implied&lockable == 0 {
 		p.Add(setattr(fd, false, top, name, why))
 		return
 	}

@@ -12,7 +12,7 @@ import (
 
 // cgroupMount turns both of the names that specs use into what serves: the v2
 // hierarchy with the container's cgroup as its root or, without a cgroup namespace,
-// the host's own. That one is read-only when the ids are the host's no longer
+// the host's own. That one is read-only when the rights are the host's no longer
 // (CVE-2023-25809). "cgroup" is left alone where the host has v1 hierarchies.
 func (r *Rootfs) cgroupMount(m *mount) error {
 	if m.kind != "cgroup" && m.kind != "cgroup2" || m.kind == "cgroup" && len(r.facts.Hierarchies) > 0 {
@@ -32,7 +32,7 @@ func (r *Rootfs) cgroupMount(m *mount) error {
 // bindCgroup makes a bind mount of a cgroup mount: the host's directory.
 func (r *Rootfs) bindCgroup(m *mount, dir string) {
 	m.bind, m.kind, m.source, m.data = true, "", dir, nil
-	if r.foreign {
+	if r.confined {
 		change(&m.set, &m.clear, unix.MOUNT_ATTR_RDONLY, 0)
 	}
 }

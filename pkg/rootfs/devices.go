@@ -149,7 +149,7 @@ func (r *Rootfs) addDevices(p *launch.Plan) {
 // something at its name before, that must be the very same device.
 func (r *Rootfs) addDevice(p *launch.Plan, dir launch.Slot, d device) {
 	_, base := split(d.path)
-	if r.foreign && d.mode&unix.S_IFMT != unix.S_IFIFO {
+	if r.confined && d.mode&unix.S_IFMT != unix.S_IFIFO {
 		r.addDeviceMount(p, dir, d)
 		return
 	}

@@ -30,6 +30,9 @@ type Facts struct {
 	Hierarchies []Hierarchy
 	// Kcore says that the kernel has /proc/kcore.
 	Kcore bool
+	// Confined says that the runtime itself lives in a user namespace, as under podman
+	// without root: it may make no device nodes there, nor undo what the host has locked.
+	Confined bool
 	// NoPivot asks to do without pivot_root (--no-pivot). Full are the host's mount
 	// points then at which the whole of a procfs or sysfs is mounted.
 	NoPivot bool

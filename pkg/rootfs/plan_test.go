@@ -108,6 +108,18 @@ func TestGoldenUserNamespace(t *testing.T) {
 	golden(t, "userns", s, facts(s))
 }
 
+// TestGoldenConfined: a runtime that lives in a user namespace itself makes no nodes either.
+func TestGoldenConfined(t *testing.T) {
+	s := &specs.Spec{Root: &specs.Root{Path: "rootfs"}, Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}}}}
+	s.Mounts = []specs.Mount{
+		{Destination: "/dev", Type: "tmpfs"},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup"},
+	}
+	f := facts(s)
+	f.Confined = true
+	golden(t, "confined", s, f)
+}
+
 // TestGoldenNoPivot: the host's own procfs and sysfs are hidden, then the root is moved.
 func TestGoldenNoPivot(t *testing.T) {
 	s := &specs.Spec{Root: &specs.Root{Path: "rootfs"}, Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}}}}

@@ -27,6 +27,7 @@ type Rootfs struct {
 	masked      []string
 	readonlies  []string
 	foreign     bool // its ids are not the runtime's: a user namespace, new or joined
+	confined    bool // the program has rights in a user namespace alone: that, or the runtime's own
 	shared      bool // others live in the mount namespace: the runtime, or another container
 	cgroupns    bool // the container's own cgroup is the root of what it sees
 	errands     []Errand
@@ -86,6 +87,7 @@ func New(s *specs.Spec, ns Namespaces, f Facts) (*Rootfs, error) {
 		facts:    f,
 		readonly: s.Root.Readonly,
 		foreign:  !ns.Shares(specs.UserNamespace),
+		confined: !ns.Shares(specs.UserNamespace) || f.Confined,
 		shared:   !ns.Creates(specs.MountNamespace),
 		cgroupns: !ns.Shares(specs.CgroupNamespace),
 	}

@@ -18,6 +18,7 @@ import (
 	"box/internal/admit"
 	"box/internal/atomicfile"
 	"box/internal/errdefs"
+	"box/internal/sys"
 	"box/pkg/cgroups"
 	"box/pkg/launch"
 	"box/pkg/namespaces"
@@ -268,9 +269,20 @@ func (c *creation) adopt() error {
 		return err
 	}
 	if err := c.setDevices(); err != nil {
-		return err
+		return c.sooner(err)
 	}
 	return c.rt.tend(c.Pid, c.spec.Process, pinned(c.spec.Linux), nil)
+}
+
+// sooner returns why the program has ended, if it has by now, in the place of err: systemd
+// takes the group away with its last process, and then nothing can be done to it.
+func (c *creation) sooner(err error) error {
+	if ended, perr := sys.PollPidfd(c.proc.Pidfd, 0); perr == nil && ended {
+		if why := c.expect(plan.MarkReady); why != nil {
+			return why
+		}
+	}
+	return err
 }
 
 // pinned tells whether a container is kept to certain CPUs.

@@ -17,7 +17,7 @@ import (
 
 // gatherFacts looks at our own process and at the kernel.
 func gatherFacts() plan.Facts {
-	f := plan.Facts{LastCap: lastCapability()}
+	f := plan.Facts{LastCap: lastCapability(), Confined: InUserNamespace()}
 	f.Streams, f.Nulls = standardStreams()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData

@@ -97,6 +97,7 @@ func (r *Runtime) draft(id, bundle string, s *specs.Spec, set *namespaces.Set, f
 	if f.Root, err = rootfs.Look(bundle, s); err != nil {
 		return nil, err
 	}
+	f.Root.Confined = f.Confined
 	for _, place := range group.Legacy() {
 		f.Root.Hierarchies = append(f.Root.Hierarchies, rootfs.Hierarchy{Name: place.Hierarchy, Dir: place.Dir})
 	}

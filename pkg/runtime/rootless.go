@@ -6,14 +6,19 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // InUserNamespace reports whether this process lives in a user namespace that is not
 // the host's, where being root says little.
-func InUserNamespace() bool {
+func InUserNamespace() bool { return inUserNamespace() }
+
+// inUserNamespace looks once: no program with threads changes its user namespace
+// (setns(2)).
+var inUserNamespace = sync.OnceValue(func() bool {
 	data, err := readFile("/proc/self/uid_map")
 	return err == nil && !hostMap(data)
-}
+})
 
 // rootless reports whether control groups may be out of reach.
 func (r *Runtime) rootless() bool {

@@ -50,6 +50,29 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 }
 
+// TestInsideUserNamespace: podman without root calls the runtime as root of a user namespace,
+// and asks for no other. There are no nodes to be made there, but those of the host are had.
+func TestInsideUserNamespace(t *testing.T) {
+	const uid = 61000
+	b := newBench(t, "sh", "-c", "echo x >/dev/null && busybox stat -c %t:%T /dev/null && id -u")
+	gen.Rootless(b.spec, uid, uid)
+	gen.WithoutNamespace(b.spec, specs.UserNamespace)
+	b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings = nil, nil
+	b.save()
+	b.asUser(uid)
+	if err := os.Chmod(filepath.Dir(b.binary), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	one := []syscall.SysProcIDMap{{HostID: uid, Size: 1}}
+	r := b.runAs(&syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, UidMappings: one, GidMappings: one,
+		Credential: &syscall.Credential{NoSetGroups: true},
+	})
+	if want := "1:3\n0\n"; r.code != 0 || r.out != want {
+		t.Errorf("run gave %d, %q, %s; want %q", r.code, r.out, r.err, want)
+	}
+}
+
 // tryAs calls box-runtime as somebody; runAs runs the container in the foreground, where
 // users may make user namespaces at all.
 func (b *bench) tryAs(who *syscall.SysProcAttr, args ...string) result {
