@@ -1,7 +1,6 @@
 package admit
 
 import (
-	"os"
 	"strconv"
 	"sync/atomic"
 	"unsafe"
@@ -24,13 +23,23 @@ func Spread() {
 	if size == 0 {
 		return
 	}
-	threads, err := os.ReadDir("/proc/self/task")
+	dir, err := unix.Open("/proc/self/task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		setAllowed(0, size) // at least our own thread
+		return
 	}
-	for _, t := range threads {
-		if tid, err := strconv.Atoi(t.Name()); err == nil {
-			setAllowed(tid, size)
+	defer unix.Close(dir)
+	var entries [1024]byte
+	for {
+		n, err := unix.Getdents(dir, entries[:])
+		if n <= 0 || err != nil {
+			return
+		}
+		_, _, names := unix.ParseDirent(entries[:n], -1, nil)
+		for _, name := range names {
+			if tid, err := strconv.Atoi(name); err == nil {
+				setAllowed(tid, size)
+			}
 		}
 	}
 }
