@@ -19,8 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Call is one system call of at most three arguments. What Second and Third point to, if
-// they are addresses, must be kept by the caller.
+// Call is one system call of at most three arguments.
 type Call struct {
 	Number        uintptr  // unix.SYS_…
 	First         *uintptr // the argument, which may be the Result of an earlier call
@@ -28,6 +27,7 @@ type Call struct {
 	Result        uintptr // to be read after Wait
 
 	Name  string // verb and object, for the error
+	Keep  []byte // memory that an argument points to and nobody else may keep
 	Close bool   // the result is a descriptor that Wait closes
 }
 

@@ -2,6 +2,7 @@ package namespaces
 
 import (
 	"os"
+	"slices"
 	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -10,19 +11,21 @@ import (
 	"box/internal/bare"
 )
 
-// ahead is a namespace in the making.
+// ahead is namespaces in the making.
 type ahead struct {
 	thread *bare.Thread
-	open   *bare.Call
+	kinds  []kind
+	opens  []*bare.Call // by kind
 }
 
-// ownNetwork names the network namespace of the thread that opens it.
-var ownNetwork = []byte("/proc/thread-self/ns/net\x00")
+// aheadToo are made with a network namespace: they take the kernel a tenth of its time.
+const aheadToo = unix.CLONE_NEWIPC
 
 // Ahead begins to make the network namespace that a clone would make, and returns at
 // once: it takes the kernel longer than all the others together (some 0.3 ms), and
 // another processor can do it while the plan is assembled. The calls of setUp are made
-// in it. Open takes it over, as one to be joined; who does not get as far calls Drop.
+// in it. Open takes over what is made, as namespaces to be joined; who does not get as
+// far calls Drop.
 //
 // It does nothing where the namespace must belong to a user namespace that is not ours,
 // or where there can be no thread: then it is left to the clone.
@@ -30,50 +33,78 @@ func (s *Set) Ahead(setUp ...*bare.Call) {
 	if !s.Creates(specs.NetworkNamespace) || !s.Shares(specs.UserNamespace) {
 		return
 	}
-	cwd := unix.AT_FDCWD
-	unshare := &bare.Call{Name: "create network namespace", Number: unix.SYS_UNSHARE, First: bare.Value(unix.CLONE_NEWNET)}
-	open := &bare.Call{
-		Name: "open network namespace", Number: unix.SYS_OPENAT, First: bare.Value(uintptr(cwd)),
-		Second: uintptr(unsafe.Pointer(unsafe.SliceData(ownNetwork))), Third: unix.O_RDONLY | unix.O_CLOEXEC,
+	a, flags := &ahead{}, s.New&(unix.CLONE_NEWNET|aheadToo)
+	for _, k := range kinds {
+		if flags&k.flag != 0 {
+			a.kinds, a.opens = append(a.kinds, k), append(a.opens, k.openOwn())
+		}
 	}
-	calls := append(append([]*bare.Call{unshare}, setUp...), open)
-	if thread, err := bare.Start(calls...); err == nil {
-		s.network = &ahead{thread, open}
+	unshare := &bare.Call{Name: "create network namespace", Number: unix.SYS_UNSHARE, First: bare.Value(flags)}
+	calls := slices.Concat([]*bare.Call{unshare}, setUp, a.opens)
+	var err error
+	if a.thread, err = bare.Start(calls...); err == nil {
+		s.begun = a
 	}
 }
 
-// wait returns the namespace when it is made.
-func (a *ahead) wait() (*os.File, error) {
-	if err := a.thread.Wait(); err != nil {
+// openOwn opens the namespace of the thread that makes the call.
+func (k kind) openOwn() *bare.Call {
+	cwd, path := unix.AT_FDCWD, []byte("/proc/thread-self/ns/"+k.proc+"\x00")
+	return &bare.Call{
+		Name: "open new " + k.proc + " namespace", Number: unix.SYS_OPENAT, First: bare.Value(uintptr(cwd)),
+		Second: uintptr(unsafe.Pointer(unsafe.SliceData(path))), Third: unix.O_RDONLY | unix.O_CLOEXEC, Keep: path,
+	}
+}
+
+// wait returns the namespaces when they are made.
+func (a *ahead) wait() (files []*os.File, err error) {
+	err = a.thread.Wait()
+	for i, open := range a.opens {
+		if fd := int(open.Result); fd > 0 { // what comes after a failure was not done
+			files = append(files, os.NewFile(uintptr(fd), a.kinds[i].proc))
+		}
+	}
+	if err != nil {
+		closeAll(files)
 		return nil, err
 	}
-	return os.NewFile(a.open.Result, "network namespace"), nil
+	return files, nil
 }
 
-// drop waits for it, and gives it back.
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// drop waits for them, and gives them back.
 func (a *ahead) drop() {
 	if a == nil {
 		return
 	}
-	if f, err := a.wait(); err == nil {
-		f.Close()
+	if files, err := a.wait(); err == nil {
+		closeAll(files)
 	}
 }
 
 // Drop gives back what Ahead has begun and Open has not taken over.
 func (s *Set) Drop() {
-	s.network.drop()
-	s.network = nil
+	s.begun.drop()
+	s.begun = nil
 }
 
-// takeOver makes a namespace that was begun by Ahead the first of those to be joined.
+// takeOver makes what was begun by Ahead the first namespaces to be joined.
 func (s *Set) takeOver() *ahead {
-	a := s.network
-	if a != nil {
-		k, _ := find(specs.NetworkNamespace)
-		s.New &^= k.flag
-		s.Joins = append([]Join{{Type: k.name, kind: k}}, s.Joins...)
-		s.network = nil
+	a := s.begun
+	if a == nil {
+		return nil
 	}
+	s.begun = nil
+	var made []Join
+	for _, k := range a.kinds {
+		s.New &^= k.flag
+		made = append(made, Join{Type: k.name, kind: k})
+	}
+	s.Joins = append(made, s.Joins...)
 	return a
 }

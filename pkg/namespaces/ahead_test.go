@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -17,19 +16,16 @@ import (
 	"box/pkg/launch"
 )
 
-// TestAheadIsJoined: a namespace made ahead is the first to be joined and no clone flag
-// any more, has been set up, and is neither ours nor another's.
+// TestAheadIsJoined: the namespaces made ahead are the first to be joined and no clone
+// flags any more, have been set up, and are neither ours nor another's.
 func TestAheadIsJoined(t *testing.T) {
 	testkit.RequireRoot(t)
-	s, err := From(linux("network", "uts"))
+	s, err := From(linux("network", "uts", "ipc"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cwd := unix.AT_FDCWD
-	setUp := &bare.Call{
-		Name: "open", Number: unix.SYS_OPENAT, First: bare.Value(uintptr(cwd)),
-		Second: uintptr(unsafe.Pointer(unsafe.SliceData(ownNetwork))), Third: unix.O_RDONLY | unix.O_CLOEXEC,
-	}
+	network, _ := find(specs.NetworkNamespace)
+	setUp := network.openOwn()
 	s.Ahead(setUp)
 	o, err := s.Open()
 	if err != nil {
@@ -37,22 +33,33 @@ func TestAheadIsJoined(t *testing.T) {
 	}
 	defer o.Close()
 	files, err := o.Files()
-	if err != nil || len(files) != 1 {
+	if err != nil || len(files) != 2 {
 		t.Fatalf("files %v, %v", files, err)
 	}
-	own, _ := os.Readlink("/proc/self/ns/net")
-	made, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(files[0].Fd())))
-	setUpIn, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(setUp.Result)))
+	link := func(f string) string {
+		target, err := os.Readlink("/proc/self/" + f)
+		if err != nil {
+			t.Error(err)
+		}
+		return target
+	}
+	for i, k := range []string{"ipc", "net"} {
+		made, own := link("fd/"+strconv.Itoa(int(files[i].Fd()))), link("ns/"+k)
+		if made == own || !strings.HasPrefix(made, k+":") {
+			t.Errorf("made %s, own %s", made, own)
+		}
+	}
+	made, setUpIn := link("fd/"+strconv.Itoa(int(files[1].Fd()))), link("fd/"+strconv.Itoa(int(setUp.Result)))
 	unix.Close(int(setUp.Result))
-	if err != nil || made == own || made != setUpIn || !strings.HasPrefix(made, "net:") {
-		t.Errorf("made %s, set up in %s, own %s, %v", made, setUpIn, own, err)
+	if made != setUpIn {
+		t.Errorf("made %s, set up in %s", made, setUpIn)
 	}
 	if s.New != unix.CLONE_NEWUTS {
 		t.Errorf("flags of the clone: %#x", s.New)
 	}
 	var p launch.Plan
-	s.AddJoins(&p, []int{7})
-	if text := p.String(); !strings.Contains(text, "setns(7, CLONE_NEWNET)") {
+	s.AddJoins(&p, []int{7, 8})
+	if text := p.String(); !strings.Contains(text, "setns(7, CLONE_NEWIPC)") || !strings.Contains(text, "setns(8, CLONE_NEWNET)") {
 		t.Errorf("plan:\n%s", text)
 	}
 }
@@ -105,7 +112,7 @@ func TestNotAhead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Ahead(); s.network != nil {
+		if s.Ahead(); s.begun != nil {
 			t.Errorf("%v: made ahead", list)
 		}
 		s.Drop()

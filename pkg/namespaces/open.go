@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -14,9 +13,9 @@ import (
 
 // Opened holds the namespace files of a Set.
 type Opened struct {
-	files   []*os.File // of Set.Joins
-	network *ahead     // the first of them, if it was made ahead and not yet waited for
-	parent  []opened
+	files  []*os.File // of Set.Joins
+	ahead  *ahead     // the first of them, if some were made ahead and not yet waited for
+	parent []opened
 }
 
 type opened struct {
@@ -28,7 +27,7 @@ type opened struct {
 // of the type the configuration says. The caller closes the result.
 func (s *Set) Open() (*Opened, error) {
 	joins, o := s.Joins, &Opened{}
-	o.network = s.takeOver()
+	o.ahead = s.takeOver()
 	for _, j := range joins {
 		f, err := s.open(j)
 		if err != nil {
@@ -70,15 +69,15 @@ func (j Join) open() (*os.File, error) {
 }
 
 // Files returns the files of Set.Joins, in order, to be handed to the program. It waits
-// for a namespace that is being made ahead. They stay the Opened's own.
+// for those that are being made ahead. They stay the Opened's own.
 func (o *Opened) Files() ([]*os.File, error) {
-	if a := o.network; a != nil {
-		o.network = nil
-		f, err := a.wait()
+	if a := o.ahead; a != nil {
+		o.ahead = nil
+		made, err := a.wait()
 		if err != nil {
 			return nil, err
 		}
-		o.files = slices.Insert(o.files, 0, f)
+		o.files = append(made, o.files...)
 	}
 	return o.files, nil
 }
@@ -88,7 +87,7 @@ func (o *Opened) Close() {
 	if o == nil {
 		return
 	}
-	o.network.drop()
+	o.ahead.drop()
 	for _, f := range o.files {
 		f.Close()
 	}
