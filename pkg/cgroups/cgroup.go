@@ -181,16 +181,27 @@ func (c *Cgroup) create() error {
 // createOne makes the group in the unified hierarchy, or has systemd make it.
 func (c *Cgroup) createOne() error {
 	if c.unit != nil {
-		if err := c.unit.start(c.legacy != nil); err != nil {
-			return err
-		}
-		_, err := c.enable(nil) // what systemd has no word for
-		return err
+		return c.createUnit()
 	}
 	if c.root == "" {
 		return nil
 	}
 	return c.createUnified()
+}
+
+// createUnit has systemd make the group. systemd takes one that is there as it is: in a
+// frozen one not even the process that holds the scope would run, or end.
+func (c *Cgroup) createUnit() error {
+	if c.root != "" {
+		if err := c.checkUnused(); err != nil && !kernfs.Gone(err) {
+			return err
+		}
+	}
+	if err := c.unit.start(c.legacy != nil); err != nil {
+		return err
+	}
+	_, err := c.enable(nil) // what systemd has no word for
+	return err
 }
 
 // denied tells whether an error says that cgroups are none of our business: they

@@ -17,8 +17,8 @@ import (
 	"box/pkg/cgroups/systemd"
 )
 
-// newScope has systemd make a scope that is removed after the test.
-func newScope(t *testing.T, annotations map[string]string) *Cgroup {
+// scope names a scope that is not there yet.
+func scope(t *testing.T, annotations map[string]string) *Cgroup {
 	t.Helper()
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		t.Skip("needs systemd as the init of the machine")
@@ -28,6 +28,13 @@ func newScope(t *testing.T, annotations map[string]string) *Cgroup {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+// newScope has systemd make a scope that is removed after the test.
+func newScope(t *testing.T, annotations map[string]string) *Cgroup {
+	t.Helper()
+	c := scope(t, annotations)
 	if err := c.Create(); err != nil {
 		t.Fatal(err)
 	}
@@ -162,11 +169,39 @@ func TestScopeNameInUse(t *testing.T) {
 	launched(t, c, "wait")
 	second := *c
 	second.unit = &unit{name: c.unit.name, user: c.unit.user, slice: "machine-boxtest.slice"}
-	if err := second.Create(); !errors.Is(err, errdefs.ErrConflict) {
+	if err := second.Create(); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "container's cgroup is not empty: 1 process(es) found") {
 		t.Errorf("have %v", err)
 	}
 	if pids, err := c.Procs(); err != nil || len(pids) != 1 {
 		t.Errorf("processes of the first: %v, %v", pids, err)
+	}
+}
+
+// TestScopeFoundFrozen: systemd would put the holder into a group that is there before, and
+// nothing in a frozen one ever runs or ends.
+func TestScopeFoundFrozen(t *testing.T) {
+	c := scope(t, nil)
+	if err := os.MkdirAll(c.Dir(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.write("cgroup.freeze", "0")
+		if err := errors.Join(c.Close(), c.Kill(), c.Remove(context.Background())); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := c.write("cgroup.freeze", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "container's cgroup unexpectedly frozen") {
+		t.Errorf("frozen: %v", err)
+	}
+	checkShown(t, c, map[string]string{"LoadState": "not-found"})
+	if err := c.write("cgroup.freeze", "0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(); err != nil {
+		t.Errorf("empty, and thawed: %v", err)
 	}
 }
 
