@@ -16,11 +16,12 @@ import (
 // feltDocker is dockerd or podman.
 type feltDocker struct {
 	client
-	look func(name string) figures
+	look  func(name string) figures
+	flags []string // of run
 }
 
 func (e feltDocker) start(name, script string, l limits) {
-	args := []string{"run", "-d", "--name", name, "--network", "none"}
+	args := append([]string{"run", "-d", "--name", name, "--network", "none"}, e.flags...)
 	args = append(args, memoryFlags(l)...)
 	if l.cpus > 0 {
 		args = append(args, "--cpus", fmt.Sprint(l.cpus))
@@ -60,7 +61,7 @@ func TestFeltDocker(t *testing.T) {
 	requireAll(t)
 	eachRuntime(t, func(t *testing.T, rt runtimeUnderTest) {
 		d := newDocker(t, rt, "--exec-opt", "native.cgroupdriver="+driver())
-		testFelt(t, feltDocker{d.client, d.figures})
+		testFelt(t, feltDocker{client: d.client, look: d.figures})
 	})
 }
 
@@ -97,7 +98,7 @@ func TestFeltPodman(t *testing.T) {
 	requireAll(t)
 	eachRuntime(t, func(t *testing.T, rt runtimeUnderTest) {
 		p := newPodman(t, rt)
-		testFelt(t, feltDocker{p, p.podmanFigures})
+		testFelt(t, feltDocker{client: p, look: p.podmanFigures})
 	})
 }
 
@@ -128,7 +129,7 @@ func TestFeltRootless(t *testing.T) {
 	for _, name := range runtimesUnderTest() {
 		t.Run(name, func(t *testing.T) {
 			p := newPodman(t, findRuntime(t, name))
-			testFelt(t, feltDocker{p, p.podmanFigures})
+			testFelt(t, feltDocker{client: p, look: p.podmanFigures})
 			p.prints("0 1000 1 1 100000 65536", "run", "--rm", "--network", "none", imageRef, "sh", "-c", "echo $(cat /proc/self/uid_map)")
 			p.prints("1000", "run", "--rm", "--network", "none", "--userns", "keep-id", imageRef, "id", "-u")
 		})
