@@ -88,7 +88,7 @@ func restoreCommand(g *globals) *command {
 	o.Run.Bundle = "."
 	run := &o.Run
 	return &command{
-		usage: "ID", about: "read a container back from disk, with criu", min: 1, max: 1,
+		usage: "ID", about: "read a container back from disk, with criu", min: 1, max: 1, lends: true,
 		flags: append(imageFlags(&o.CheckpointOptions),
 			text(&run.Bundle, "DIR", "the bundle (default: the working directory)", "bundle", "b"),
 			text(&run.ConsoleSocket, "SOCKET", "unix socket that receives the terminal's master end", "console-socket"),

@@ -19,6 +19,7 @@ type command struct {
 	min   int // fewest arguments
 	max   int // most arguments, -1 for any number
 	order order
+	lends bool // its standard streams are those of a container's process
 	flags []flag
 	run   func(ctx context.Context, args []string) error
 }
@@ -82,6 +83,7 @@ func dispatch(ctx context.Context, g *globals, args []string) error {
 	if err != nil {
 		return err
 	}
+	g.lent = c.lends
 	return c.invoke(ctx, rest[1:])
 }
 

@@ -22,7 +22,7 @@ func createFlags(o *runtime.CreateOptions) []flag {
 func createCommand(g *globals) *command {
 	o := &runtime.CreateOptions{Bundle: "."}
 	return &command{
-		usage: "ID", about: "make a container that waits for start", min: 1, max: 1,
+		usage: "ID", about: "make a container that waits for start", min: 1, max: 1, lends: true,
 		flags: createFlags(o),
 		run: func(ctx context.Context, args []string) error {
 			return failed("create", g.runtime().Create(ctx, args[0], *o))

@@ -15,7 +15,7 @@ func execCommand(g *globals) *command {
 	o := &runtime.ExecOptions{}
 	var groups []string
 	return &command{
-		usage: "ID [COMMAND [ARG...]]", about: "run a further process in a container", min: 1, max: -1, order: inFront,
+		usage: "ID [COMMAND [ARG...]]", about: "run a further process in a container", min: 1, max: -1, order: inFront, lends: true,
 		flags: []flag{
 			text(&o.ProcessFile, "FILE", "process.json that describes the process", "process", "p"),
 			on(&o.Detach, "do not wait for the process", "detach", "d"),

@@ -23,6 +23,7 @@ type globals struct {
 	debug, systemd         bool
 	version, help, logFail bool
 	ownRoot                bool  // a flag named the root
+	lent                   bool  // stderr is that of a container's process
 	cgroupless             *bool // --rootless, if it says
 	inherited              int
 }
@@ -76,8 +77,9 @@ func rootFor(dir string, euid int, user string, userns func() bool) string {
 }
 
 // finish reports err in the way that callers read it, and returns the exit status.
-// With --log, the last line of that file is the message (containerd's shim shows it)
-// and stderr stays clean: it is the container's.
+// With --log, the last line of that file is the message (containerd's shim shows it),
+// and stderr stays clean if it is a container's. If not, it has the message too, as with
+// runc: whether a kill came too late, the shim reads there and not in the log.
 func (g *globals) finish(err error) int {
 	code := exitCode(err)
 	if _, quiet := err.(exitStatus); err == nil || quiet {
@@ -85,7 +87,9 @@ func (g *globals) finish(err error) int {
 	}
 	if g.log != "" || g.logFormat == "json" {
 		g.append("error", err.Error())
-		return code
+		if g.log == "" || g.logFail || g.lent {
+			return code
+		}
 	}
 	if _, ok := errors.AsType[*runtime.ExecError](err); ok {
 		fmt.Fprintln(os.Stderr, err) // as a shell has it; scripts compare the whole line

@@ -203,6 +203,31 @@ func TestErrorsInJSON(t *testing.T) {
 	}
 }
 
+// With a log, the message is there. Callers look for it on stderr as well, where that is
+// theirs and not the container's.
+func TestErrorsBesideTheLog(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		args []string
+		onto string // stderr
+	}{
+		{[]string{"kill", "ghost", "KILL"}, "box-runtime: container does not exist: ghost\n"},
+		{[]string{"state", "ghost"}, "box-runtime: container does not exist: ghost\n"},
+		{[]string{"frobnicate"}, "box-runtime: No help topic for 'frobnicate'\n"},
+		{[]string{"create", "ghost"}, ""},
+		{[]string{"run", "ghost"}, ""},
+		{[]string{"exec", "ghost", "true"}, ""},
+		{[]string{"restore", "ghost"}, ""},
+	} {
+		log := filepath.Join(dir, "log."+c.args[0])
+		_, errs, code := call(t, dir, append([]string{"--root", dir + "/state", "--log", log}, c.args...)...)
+		text, err := os.ReadFile(log)
+		if errs != c.onto || code == 0 || err != nil || !strings.Contains(string(text), "level=error") {
+			t.Errorf("%v: exit %d, stderr %q, log %q, %v; want stderr %q", c.args, code, errs, text, err, c.onto)
+		}
+	}
+}
+
 // What is linked in decides how fast the program starts.
 func TestNothingHeavyIsLinkedIn(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").Output()

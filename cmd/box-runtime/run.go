@@ -9,7 +9,7 @@ import (
 func runCommand(g *globals) *command {
 	o := &runtime.RunOptions{CreateOptions: runtime.CreateOptions{Bundle: "."}}
 	return &command{
-		usage: "ID", about: "create and start a container, and wait for it", min: 1, max: 1,
+		usage: "ID", about: "create and start a container, and wait for it", min: 1, max: 1, lends: true,
 		flags: append(createFlags(&o.CreateOptions),
 			on(&o.Detach, "do not wait for the container", "detach", "d"),
 			on(&o.Keep, "keep the container's state when it has exited", "keep"),
