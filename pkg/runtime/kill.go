@@ -213,7 +213,7 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		return err
 	}
 	if !force {
-		if err := verbDelete.allows(id, r.status(c)); err != nil {
+		if err := verbDelete.allows(id, c.status()); err != nil {
 			return err
 		}
 	}

@@ -85,8 +85,11 @@ func (r *Runtime) change(id string, v *verb, do func(*container) error) error {
 		return err
 	}
 	defer lock.Close()
-	c, err := r.ready(id, v)
+	c, err := r.load(id)
 	if err != nil {
+		return err
+	}
+	if err := v.allows(id, c.status()); err != nil {
 		return err
 	}
 	return do(c)

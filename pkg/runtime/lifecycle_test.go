@@ -1,8 +1,12 @@
 package runtime
 
 import (
+	"errors"
+	"os"
 	"strings"
 	"testing"
+
+	"box/internal/errdefs"
 )
 
 // Every verb in every state: what is not allowed is refused in the words that callers
@@ -42,5 +46,36 @@ func TestStateMachine(t *testing.T) {
 				t.Errorf("%s when %s: %v, want %q", name, st, err, want)
 			}
 		}
+	}
+}
+
+// A create that was killed after it had written its record holds no lock any more: to
+// each verb, its container has stopped, and delete needs no force. While it lives, it
+// holds the lock.
+func TestDeadCreateHasStopped(t *testing.T) {
+	r := &Runtime{Root: t.TempDir()}
+	c := &container{dir: r.dir("x"), record: record{State: State{ID: "x", Status: Creating}, BootID: bootID()}}
+	if err := errors.Join(os.Mkdir(c.dir, 0o700), c.save()); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := r.lock("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := r.State("x"); err != nil || st.Status != Creating {
+		t.Errorf("while it is created: %+v, %v", st, err)
+	}
+	lock.Close()
+	if st, err := r.State("x"); err != nil || st.Status != Stopped {
+		t.Errorf("after its create has died: %+v, %v", st, err)
+	}
+	if err := r.Start(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "cannot start a container that has stopped") {
+		t.Errorf("start: %v", err)
+	}
+	if err := r.Delete(t.Context(), "x", false); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	if _, err := r.State("x"); !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("after delete: %v", err)
 	}
 }

@@ -17,14 +17,20 @@ import (
 // status looks up where the container stands. Nothing of it is stored: a stored
 // status is wrong as soon as a process dies.
 func (r *Runtime) status(c *container) Status {
+	st := c.status()
+	if st == Stopped && c.Pid == 0 && r.locked(c.ID) {
+		return Creating
+	}
+	return st
+}
+
+// status is for who holds the container's lock: then nobody is creating it any more.
+func (c *container) status() Status {
 	// In this order: a dying program closes the fifo after the kernel has marked it as
 	// exiting, and before it is a zombie.
 	waiting := c.waiting()
 	switch {
 	case !c.alive():
-		if c.Pid == 0 && r.locked(c.ID) {
-			return Creating
-		}
 		return Stopped
 	case c.frozen(): // also one that waits for start, which could not begin
 		return Paused
