@@ -84,3 +84,8 @@ func long(b []byte, values ...int) []byte {
 	}
 	return b
 }
+
+// MayBegin reports whether the code of a process that begins at address (field startcode of
+// proc_pid_stat(5)) may be that of a launch program. Others have it there, too, and who may
+// not trace a process is told 0 or 1 of each.
+func MayBegin(address uint64) bool { return address == codeAddr || address <= 1 }

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -111,6 +112,41 @@ func TestHooksMakeFilesForNobodyElse(t *testing.T) {
 	for file, want := range map[string]string{"runtime": "0027\n", "rootfs/container": "0027\n", "rootfs/tmp/start": "0037\n"} {
 		if got := testkit.Text(t, b.bundle+"/"+file); got != want {
 			t.Errorf("%s: umask %q, want %q", file, got, want)
+		}
+	}
+}
+
+// Scenario: exec and state come while create or run is at work, and the program has still
+// its creator's root: what joined it then would work on the host's files.
+func TestExecBeforeTheRootIsRefused(t *testing.T) {
+	for _, verb := range []string{"create", "run"} {
+		b := newBench(t, "true")
+		held, mayEnd := b.bundle+"/held", b.bundle+"/may-end"
+		if err := errors.Join(mkfifo(held), mkfifo(mayEnd)); err != nil {
+			t.Fatal(err)
+		}
+		hook := specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "echo > " + held + "; read x < " + mayEnd}}
+		b.spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{hook}}
+		b.save()
+		create := b.command(verb, b.id)
+		if err := create.Start(); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Text(t, held) // the hook is at work
+		b.expectStatus(Creating)
+		if r := b.try("exec", b.id, "/bin/sh", "-c", "exit 0"); r.code != 255 || !strings.Contains(r.err, "container not running") {
+			t.Errorf("exec while %s is at work: exit %d, %s", verb, r.code, r.err)
+		}
+		if err := os.WriteFile(mayEnd, []byte("\n"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := create.Wait(); err != nil {
+			t.Errorf("%s: %v", verb, err)
+		}
+		if verb == "create" {
+			b.expectStatus(Created)
+			b.do("exec", b.id, "/bin/sh", "-c", "exit 0")
+			b.do("delete", "--force", b.id)
 		}
 	}
 }

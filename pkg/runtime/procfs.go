@@ -12,25 +12,45 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/launch"
 )
 
 // status looks up where the container stands. Nothing of it is stored: a stored
 // status is wrong as soon as a process dies.
 func (r *Runtime) status(c *container) Status {
 	st := c.status()
-	if st == Stopped && c.Pid == 0 && r.locked(c.ID) {
+	switch {
+	case st == Stopped && c.Pid == 0 && r.locked(c.ID):
+		return Creating
+	case (st == Created || st == Running && launch.MayBegin(c.image)) && c.outside():
 		return Creating
 	}
 	return st
 }
+
+// outside reports whether the container's process has not come to its root yet, but still
+// has that of its creator, which is ours. Whoever joined it then would find the host's
+// files. It is asked only about what can be the launch program.
+func (c *container) outside() bool {
+	var root, ours, its unix.Stat_t
+	if unix.Stat(c.rootLink(), &root) != nil || unix.Stat("/", &ours) != nil || !sameFile(&root, &ours) {
+		return false
+	}
+	// A container may have the host's root on purpose.
+	return unix.Stat(c.Rootfs, &its) != nil || !sameFile(&its, &ours)
+}
+
+func sameFile(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
 
 // status is for who holds the container's lock: then nobody is creating it any more.
 func (c *container) status() Status {
 	// In this order: a dying program closes the fifo after the kernel has marked it as
 	// exiting, and before it is a zombie.
 	waiting := c.waiting()
+	p, ok := c.process()
+	c.image = p.image
 	switch {
-	case !c.alive():
+	case !ok || p.exiting:
 		return Stopped
 	case c.frozen(): // also one that waits for start, which could not begin
 		return Paused
@@ -38,13 +58,6 @@ func (c *container) status() Status {
 		return Created
 	}
 	return Running
-}
-
-// alive reports whether the init process is still the one that was started, and has
-// not begun to exit.
-func (c *container) alive() bool {
-	p, ok := c.process()
-	return ok && !p.exiting
 }
 
 // process looks up the init process; not ok if it is gone, or a zombie: its exit has
@@ -74,7 +87,8 @@ func (c *container) waiting() bool {
 type stat struct {
 	start   uint64 // clock ticks since boot
 	zombie  bool
-	exiting bool // the kernel is taking it down, or has
+	exiting bool   // the kernel is taking it down, or has
+	image   uint64 // where its code begins; 0 or 1 for who may not know
 }
 
 // processStat reads /proc/PID/stat (proc_pid_stat(5)).
@@ -94,15 +108,16 @@ func processStat(pid int) (stat, error) {
 // itself hold anything, so fields count from the last ")".
 func parseStat(data []byte) (stat, error) {
 	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	const state, flags, starttime = 0, 6, 19 // fields 3, 9 and 22 of the manual page; the cut took two
-	const exiting = 0x4                      // PF_EXITING (include/linux/sched.h)
-	if len(fields) <= starttime {
+	const state, flags, starttime, startcode = 0, 6, 19, 23 // fields 3, 9, 22 and 26 of the manual page; the cut took two
+	const exiting = 0x4                                     // PF_EXITING (include/linux/sched.h)
+	if len(fields) <= startcode {
 		return stat{}, errdefs.New(errdefs.ErrCorrupt, "%d fields", len(fields))
 	}
 	bits, err := strconv.ParseUint(fields[flags], 10, 64)
 	start, err2 := strconv.ParseUint(fields[starttime], 10, 64)
+	image, err3 := strconv.ParseUint(fields[startcode], 10, 64)
 	zombie := fields[state] == "Z" || fields[state] == "X"
-	return stat{start, zombie, zombie || bits&exiting != 0}, errors.Join(err, err2)
+	return stat{start, zombie, zombie || bits&exiting != 0, image}, errors.Join(err, err2, err3)
 }
 
 // bootID names this boot of the kernel; "" where /proc does not tell.

@@ -86,6 +86,7 @@ func (r *Runtime) debugf(format string, args ...any) {
 type container struct {
 	dir string
 	record
+	image uint64 // where the code of its process begins, when status looked last
 }
 
 func (r *Runtime) dir(id string) string { return filepath.Join(r.Root, id) }

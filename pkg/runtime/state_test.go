@@ -40,20 +40,20 @@ func FuzzValidateID(f *testing.F) {
 
 func TestParseStat(t *testing.T) {
 	line := func(comm, state, flags string) string {
-		return "7 (" + comm + ") " + state + " 1 7 7 0 -1 " + flags + " 1 2 3 4 5 6 7 8 20 0 1 0 4242 100 0"
+		return "7 (" + comm + ") " + state + " 1 7 7 0 -1 " + flags + " 1 2 3 4 5 6 7 8 20 0 1 0 4242 100 0 9 4194304 4194839"
 	}
 	for text, want := range map[string]stat{
-		line("sh", "S", "4194560"):      {start: 4242},
-		line("a) Z (b", "R", "4194560"): {start: 4242},
-		line("sh", "R", "4194564"):      {start: 4242, exiting: true},
-		line("sh", "Z", "4194564"):      {start: 4242, exiting: true, zombie: true},
-		line("sh) Z 1", "X", "4194564"): {start: 4242, exiting: true, zombie: true},
+		line("sh", "S", "4194560"):      {start: 4242, image: 4194304},
+		line("a) Z (b", "R", "4194560"): {start: 4242, image: 4194304},
+		line("sh", "R", "4194564"):      {start: 4242, image: 4194304, exiting: true},
+		line("sh", "Z", "4194564"):      {start: 4242, image: 4194304, exiting: true, zombie: true},
+		line("sh) Z 1", "X", "4194564"): {start: 4242, image: 4194304, exiting: true, zombie: true},
 	} {
 		if got, err := parseStat([]byte(text)); err != nil || got != want {
 			t.Errorf("%q: %+v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "7 (sh) S 1", "7 (sh) S 1 7 7 0 -1 x 1 2 3 4 5 6 7 8 20 0 1 0 y 100 0", "no parenthesis"} {
+	for _, text := range []string{"", "7 (sh) S 1", "7 (sh) S 1 7 7 0 -1 x 1 2 3 4 5 6 7 8 20 0 1 0 y 100 0 9 1 1", "7 (sh) S 1 7 7 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 1 100 0 9 z 1", "no parenthesis"} {
 		if got, err := parseStat([]byte(text)); err == nil {
 			t.Errorf("%q: %+v, want an error", text, got)
 		}
