@@ -271,7 +271,7 @@ func (c *creation) adopt() error {
 	if err := c.setDevices(); err != nil {
 		return c.sooner(err)
 	}
-	return c.rt.tend(c.Pid, c.spec.Process, pinned(c.spec.Linux), nil)
+	return c.rt.tend(c.Pid, withMounts(c.spec.Process, len(c.spec.Mounts)), pinned(c.spec.Linux), nil)
 }
 
 // sooner returns why the program has ended, if it has by now, in the place of err: systemd

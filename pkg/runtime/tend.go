@@ -38,6 +38,23 @@ func withSuccessor(p *specs.Process) *specs.Process {
 	return &wider
 }
 
+// withMounts returns the process with room for so many mounts in its limit of files, where
+// that is more than what the limit is left at anyway. The program takes it back in the end.
+func withMounts(p *specs.Process, mounts int) *specs.Process {
+	need := uint64(filesInUse/4 + 3*mounts)
+	if need <= filesInUse {
+		return p
+	}
+	wider := *p
+	wider.Rlimits = slices.Clone(p.Rlimits)
+	for i := range wider.Rlimits {
+		if l := &wider.Rlimits[i]; l.Type == plan.LimitFiles {
+			l.Hard = max(l.Hard, need)
+		}
+	}
+	return &wider
+}
+
 // tend gives the process its limits and its place in the queues of the kernel: for CPUs,
 // for disks, and of the out-of-memory killer. It is in its control group already, whose
 // cpuset counts: pinned says that there is one. cpus are those it shall run on; without
