@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
@@ -38,9 +39,10 @@ type Options struct {
 	Rootless bool // what cannot be had is done without, if nobody asked for it
 	// Annotations of the container, of which some set properties of the unit.
 	Annotations map[string]string
-	// Unified is linux.resources.unified, of which systemd is told one thing when it
-	// makes the unit and not later.
-	Unified map[string]string
+	// Resources are linux.resources, of which systemd is told when it makes the unit what
+	// it does not take later, or would take as a reason to write all limits again. Nil is
+	// as if it were empty.
+	Resources *specs.LinuxResources
 }
 
 // Resolve returns the group for a container: the one that linux.cgroupsPath

@@ -34,11 +34,6 @@ func (c *Cgroup) SetDevices(rules []specs.LinuxDeviceCgroup) error {
 	if c.none {
 		return nil // nothing can be opened that our user cannot open: rootless
 	}
-	if c.unit != nil {
-		if err := c.unit.applyDevices(parsed); err != nil {
-			return err
-		}
-	}
 	if c.root == "" {
 		return c.setDevicesLegacy(parsed)
 	}

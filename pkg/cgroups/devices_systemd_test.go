@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"box/pkg/cgroups/systemd"
 )
 
@@ -94,11 +92,7 @@ func TestScopeDevices(t *testing.T) {
 	if c.unit.user {
 		t.Skip("a user's manager carries out no device rules")
 	}
-	rules := []specs.LinuxDeviceCgroup{
-		{Allow: false, Access: "rwm"},
-		{Allow: true, Type: "c", Major: ptr(int64(10)), Minor: ptr(int64(200)), Access: "rw"},
-	}
-	if err := c.SetDevices(rules); err != nil {
+	if err := c.SetDevices(scopeDevices); err != nil {
 		t.Fatal(err)
 	}
 	launched(t, c, "wait")

@@ -16,6 +16,7 @@ import (
 	"box/internal/errdefs"
 	"box/pkg/cgroups/kernfs"
 	"box/pkg/cgroups/limits"
+	"box/pkg/cgroups/systemd"
 )
 
 // Note is a sentence about a value that could not be written and is not missed.
@@ -51,8 +52,13 @@ func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []Note, err error) {
 		return nil, err
 	}
 	if c.unit != nil {
-		if err := c.unit.apply(withIdleWeight(list, r)); err != nil {
-			return nil, err
+		var weightless bool
+		list, weightless = systemd.AsHeld(list)
+		if weightless || idleWithShares(r.CPU) {
+			notes = append(notes, Note{"linux.resources.cpu: unable to apply both a CPU weight and cpu.idle, which are one property for systemd: the weight is left out", true})
+		}
+		if err := c.unit.apply(list); err != nil {
+			return notes, err
 		}
 	}
 	missing, err := c.enable(controllers(list))
@@ -82,13 +88,10 @@ func (c *Cgroup) Apply(r *specs.LinuxResources) (notes []Note, err error) {
 	return notes, nil
 }
 
-// withIdleWeight gives systemd to see a weight that the files do without, because
-// it cannot have both.
-func withIdleWeight(list []limits.Limit, r *specs.LinuxResources) []limits.Limit {
-	if r.CPU == nil || r.CPU.Idle == nil || *r.CPU.Idle != 1 || r.CPU.Shares == nil || *r.CPU.Shares == 0 {
-		return list
-	}
-	return append(slices.Clone(list), limits.Limit{File: "cpu.weight", Value: strconv.FormatUint(limits.WeightOfShares(*r.CPU.Shares), 10)})
+// idleWithShares tells whether idle and a weight are asked for: the plan for an idle group
+// has no weight.
+func idleWithShares(c *specs.LinuxCPU) bool {
+	return c != nil && c.Idle != nil && *c.Idle == 1 && c.Shares != nil && *c.Shares != 0
 }
 
 // checkUnlimited is about a container without a group. The words are runc's.

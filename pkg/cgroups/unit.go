@@ -7,6 +7,7 @@ import (
 	"path"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"box/pkg/cgroups/limits"
@@ -23,6 +24,7 @@ type unit struct {
 	container  string // its id
 	properties []systemd.Property
 	together   bool // who is out of memory takes all others with him: memory.oom.group
+	devices    []deviceRule
 	manager    *systemd.Manager
 	version    int // of the manager; 0 is not asked yet
 	holder     *systemd.Holder
@@ -41,8 +43,8 @@ func resolveUnit(cgroupsPath, id string, o Options) (*Cgroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &unit{name: names.Unit, user: o.Rootless, slice: names.Slice, container: id, together: o.Unified["memory.oom.group"] == "1"}
-	if u.properties, err = systemd.FromAnnotations(o.Annotations); err != nil {
+	u := &unit{name: names.Unit, user: o.Rootless, slice: names.Slice, container: id}
+	if err := u.describe(o); err != nil {
 		return nil, err
 	}
 	base, err := u.base()
@@ -55,6 +57,20 @@ func resolveUnit(cgroupsPath, id string, o Options) (*Cgroup, error) {
 	}
 	c := &Cgroup{root: unifiedRoot(), path: path.Join("/", base, slice, names.Unit), unit: u, rootless: o.Rootless}
 	return c, c.findLegacy(c.path)
+}
+
+// describe reads what systemd is told of the container.
+func (u *unit) describe(o Options) (err error) {
+	r := o.Resources
+	if r == nil {
+		r = &specs.LinuxResources{}
+	}
+	u.together = r.Unified["memory.oom.group"] == "1"
+	if u.devices, err = parseRules(r.Devices); err != nil {
+		return err
+	}
+	u.properties, err = systemd.FromAnnotations(o.Annotations)
+	return err
 }
 
 // base is the group below which the manager has its slices: a user's manager is in
@@ -93,10 +109,7 @@ func (u *unit) start(legacy bool) error {
 	}
 	ctx, cancel := jobContext()
 	defer cancel()
-	if u.together {
-		err = u.askVersion(ctx, m)
-	}
-	if err == nil {
+	if err = u.askVersion(ctx, m); err == nil {
 		err = m.Start(ctx, u.name, u.described(legacy))
 	}
 	if err != nil {
@@ -105,12 +118,16 @@ func (u *unit) start(legacy bool) error {
 	return nil
 }
 
-// described is all that systemd is told when it makes the scope. What annotations say
+// described is all that systemd is told when it makes the scope. A user's manager cannot
+// carry device rules out, and would only show what is not in force. What annotations say
 // comes last, and wins.
 func (u *unit) described(legacy bool) []systemd.Property {
 	list := systemd.Scope("box container "+u.container, u.slice, uint32(u.holder.Pid), legacy)
 	if u.together {
 		list = append(list, systemd.KilledTogether(u.version)...)
+	}
+	if !u.user {
+		list = append(list, unitDevices(u.devices, u.version)...)
 	}
 	return append(list, u.properties...)
 }
@@ -144,15 +161,6 @@ func (u *unit) release() error {
 // writes the group's files.
 func (u *unit) apply(list []limits.Limit) error {
 	return u.set(func(version int) ([]systemd.Property, error) { return systemd.FromLimits(list, version) })
-}
-
-// applyDevices tells systemd of the device rules. A user's manager cannot carry them
-// out, and would only show what is not in force.
-func (u *unit) applyDevices(rules []deviceRule) error {
-	if u.user {
-		return nil
-	}
-	return u.set(func(version int) ([]systemd.Property, error) { return unitDevices(rules, version), nil })
 }
 
 // set changes properties of the unit, which depend on systemd's release.

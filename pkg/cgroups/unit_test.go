@@ -14,8 +14,15 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"box/internal/errdefs"
+	"box/pkg/cgroups/limits"
 	"box/pkg/cgroups/systemd"
 )
+
+// scopeDevices are the device rules of the scopes of tests.
+var scopeDevices = []specs.LinuxDeviceCgroup{
+	{Allow: false, Access: "rwm"},
+	{Allow: true, Type: "c", Major: ptr(int64(10)), Minor: ptr(int64(200)), Access: "rw"},
+}
 
 // scope names a scope that is not there yet.
 func scope(t *testing.T, annotations map[string]string) *Cgroup {
@@ -23,7 +30,9 @@ func scope(t *testing.T, annotations map[string]string) *Cgroup {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		t.Skip("needs systemd as the init of the machine")
 	}
-	o := Options{Systemd: true, Rootless: os.Geteuid() != 0, Annotations: annotations, Unified: map[string]string{"memory.oom.group": "1"}}
+	o := Options{Systemd: true, Rootless: os.Geteuid() != 0, Annotations: annotations, Resources: &specs.LinuxResources{
+		Unified: map[string]string{"memory.oom.group": "1"}, Devices: scopeDevices,
+	}}
 	c, err := Resolve("machine-boxtest.slice:box:"+t.Name()+"-"+strconv.Itoa(os.Getpid()), "", o)
 	if err != nil {
 		t.Fatal(err)
@@ -126,6 +135,40 @@ func TestScope(t *testing.T) {
 	checkShown(t, later, map[string]string{"LoadState": "not-found"})
 }
 
+// What systemd cannot hold as it is asked for is written as it holds it, for it writes the
+// files itself whenever it likes; and what it does not care for stays.
+func TestScopeOfCPUs(t *testing.T) {
+	c := newScope(t, nil)
+	apply := func(cpu specs.LinuxCPU) (notes []Note) {
+		notes, err := c.Apply(&specs.LinuxResources{CPU: &cpu})
+		if err != nil {
+			t.Fatalf("%+v: %v", cpu, err)
+		}
+		return notes
+	}
+	expect := func(file, want string) {
+		t.Helper()
+		if have := trimmed(c.file("", file)); have != want {
+			t.Errorf("%s is %q, want %q", file, have, want)
+		}
+	}
+	apply(specs.LinuxCPU{Period: ptr(uint64(1000000))})
+	if err := c.SetDevices(scopeDevices); err != nil {
+		t.Fatal(err)
+	}
+	launched(t, c, "wait")
+	expect("cpu.max", "max 1000000")
+	apply(specs.LinuxCPU{Quota: ptr(int64(500000)), Period: ptr(uint64(900000))})
+	expect("cpu.max", "504000 900000")
+	if notes := apply(specs.LinuxCPU{Shares: ptr(uint64(200)), Idle: ptr(int64(1))}); len(notes) != 1 || !notes[0].Warning || !strings.Contains(notes[0].Text, "unable to apply both") {
+		t.Errorf("notes on a weight of an idle group: %v", notes)
+	}
+	expect("cpu.idle", "1")
+	apply(specs.LinuxCPU{Shares: ptr(uint64(200))})
+	expect("cpu.idle", "0")
+	expect("cpu.weight", strconv.FormatUint(limits.WeightOfShares(200), 10))
+}
+
 // TestKilledTogether: systemd takes the policy with the start of a scope and never after
 // it, writes the file from it whenever it writes the others, and refuses it in releases
 // that have none.
@@ -145,17 +188,20 @@ func TestKilledTogether(t *testing.T) {
 		}
 		return all
 	}
-	one := map[string]string{"memory.oom.group": "1"}
+	unified := func(value string) *specs.LinuxResources {
+		return &specs.LinuxResources{Unified: map[string]string{"memory.oom.group": value}}
+	}
+	one := unified("1")
 	for _, c := range []struct {
 		version int
 		o       Options
 		want    []any
 	}{
 		{253, Options{}, nil},
-		{253, Options{Unified: map[string]string{"memory.oom.group": "0"}}, nil},
-		{253, Options{Unified: one}, []any{"kill"}},
-		{252, Options{Unified: one}, nil},
-		{253, Options{Unified: one, Annotations: map[string]string{"org.systemd.property.OOMPolicy": "'continue'"}}, []any{"kill", "continue"}},
+		{253, Options{Resources: unified("0")}, nil},
+		{253, Options{Resources: one}, []any{"kill"}},
+		{252, Options{Resources: one}, nil},
+		{253, Options{Resources: one, Annotations: map[string]string{"org.systemd.property.OOMPolicy": "'continue'"}}, []any{"kill", "continue"}},
 	} {
 		if have := policies(c.version, c.o); !slices.Equal(have, c.want) {
 			t.Errorf("systemd %d, %+v: %v, want %v", c.version, c.o, have, c.want)

@@ -225,10 +225,7 @@ func (c *creation) build(ctx context.Context) error {
 // delete finds the cgroup of a create that was killed.
 func (c *creation) prepare() error {
 	var err error
-	o := cgroups.Options{Systemd: c.rt.Systemd, Rootless: c.rt.rootless(), Annotations: c.spec.Annotations}
-	if r := c.spec.Linux.Resources; r != nil {
-		o.Unified = r.Unified
-	}
+	o := cgroups.Options{Systemd: c.rt.Systemd, Rootless: c.rt.rootless(), Annotations: c.spec.Annotations, Resources: c.spec.Linux.Resources}
 	if c.group, err = cgroups.Resolve(c.spec.Linux.CgroupsPath, c.ID, o); err != nil {
 		return err
 	}

@@ -164,13 +164,18 @@ func (m *Manager) ResetFailed(ctx context.Context, unit string) error {
 	return err
 }
 
-// Set changes properties of a unit, until it stops.
+// Set changes properties of a unit, until it stops. systemd answers first and writes the
+// group's files then, but before it hears the next question: who writes them himself
+// when Set returns has the last word.
 func (m *Manager) Set(ctx context.Context, unit string, properties []Property) error {
 	_, err := m.manage(ctx, "SetUnitProperties", "sba(sv)", func(e *encoder) {
 		e.string(unit)
 		e.bool(true)
 		e.properties(properties)
 	}, "")
+	if err == nil {
+		_, err = m.Version(ctx)
+	}
 	return err
 }
 

@@ -285,8 +285,20 @@ func TestFromLimits(t *testing.T) {
 			t.Errorf("%v: %v %s", c.limits, err, diff)
 		}
 	}
-	if _, err := FromLimits(list("cpu.idle=1", "cpu.weight=8"), 252); err == nil || !strings.Contains(err.Error(), "unable to apply both") {
-		t.Errorf("have %v", err)
+	for _, c := range []struct {
+		asked, held []limits.Limit
+		weightless  bool
+	}{
+		{list("cpu.idle=1", "cpu.weight=8", "pids.max=7"), list("cpu.idle=1", "pids.max=7"), true},
+		{list("cpu.idle=0", "cpu.weight=8"), list("cpu.idle=0", "cpu.weight=8"), false},
+		{list("cpu.max=500000 900000"), list("cpu.max=504000 900000"), false},
+		{list("cpu.max=5000 100000"), list("cpu.max=5000 100000"), false},
+		{list("cpu.max=max 1000000"), list("cpu.max=max 1000000"), false},
+	} {
+		held, weightless := AsHeld(c.asked)
+		if diff := cmp.Diff(c.held, held); diff != "" || weightless != c.weightless {
+			t.Errorf("%v: %v %s", c.asked, weightless, diff)
+		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package systemd
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -81,7 +83,6 @@ func amountOf(file string) string {
 // left to the files.
 func FromLimits(list []limits.Limit, version int) ([]Property, error) {
 	var all []Property
-	idle, weighed := false, false
 	for _, l := range list {
 		if l.Refused != "" {
 			continue
@@ -94,9 +95,7 @@ func FromLimits(list []limits.Limit, version int) ([]Property, error) {
 				}
 				all = put(all, name, n)
 			}
-			weighed = weighed || name == "CPUWeight"
 		case l.File == "cpu.idle" && l.Value == "1" && version >= sinceIdleWeight:
-			idle = true
 			all = put(all, "CPUWeight", uint64(0))
 		case l.File == "cpu.max":
 			perSec, period := quota(l.Value)
@@ -112,10 +111,34 @@ func FromLimits(list []limits.Limit, version int) ([]Property, error) {
 			all = put(all, allowed(l.File), mask)
 		}
 	}
-	if idle && weighed {
-		return nil, errdefs.New(errdefs.ErrInvalid, "linux.resources: unable to apply both a CPU weight and cpu.idle: for systemd they are one property")
-	}
 	return all, nil
+}
+
+// AsHeld returns the limits as systemd can hold them, for what it holds it writes again
+// at its own time: a quota in steps of a hundredth of a CPU, and for a group that is
+// idle no weight, which is the same property. Weightless says that there was one.
+func AsHeld(list []limits.Limit) (held []limits.Limit, weightless bool) {
+	idle := slices.ContainsFunc(list, func(l limits.Limit) bool { return l.File == "cpu.idle" && l.Value == "1" })
+	for _, l := range list {
+		switch {
+		case l.File == "cpu.weight" && idle:
+			weightless = true
+			continue
+		case l.File == "cpu.max":
+			l.Value = roundQuota(l.Value)
+		}
+		held = append(held, l)
+	}
+	return held, weightless
+}
+
+// roundQuota is cpu.max as systemd writes it.
+func roundQuota(cpuMax string) string {
+	perSec, period := quota(cpuMax)
+	if perSec == math.MaxUint64 {
+		return cpuMax
+	}
+	return fmt.Sprintf("%d %d", perSec*period/second, period)
 }
 
 // allowed is the property for a file of the controller cpuset.
@@ -146,10 +169,13 @@ func amount(value string) (uint64, bool) {
 	return kernfs.Value(value)
 }
 
+// second in microseconds.
+const second = 1_000_000
+
 // quota turns "quota period", in microseconds, into microseconds per second, rounded
 // up to what systemd can hold (10 ms), and the period.
 func quota(cpuMax string) (perSec, period uint64) {
-	const second, step = 1_000_000, 10_000
+	const step = 10_000
 	q, p, _ := strings.Cut(cpuMax, " ")
 	period, err := strconv.ParseUint(p, 10, 64)
 	if err != nil || period == 0 {
