@@ -62,6 +62,34 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// Holes stay holes: in an image they cost nothing, and memory in the copy.
+func TestHoles(t *testing.T) {
+	src, dst := t.TempDir(), t.TempDir()
+	f, err := os.Create(src + "/sparse")
+	must(t, err)
+	const size, middle = 1 << 30, 1 << 29
+	_, err = f.WriteAt([]byte("start"), 0)
+	_, err2 := f.WriteAt([]byte("middle"), middle)
+	must(t, err, err2, f.Truncate(size), f.Close(), os.WriteFile(src+"/empty", nil, 0o600))
+	must(t, Copy(open(t, src), open(t, dst)))
+
+	same(t, src, dst, "sparse", "empty")
+	var st unix.Stat_t
+	must(t, unix.Stat(dst+"/sparse", &st))
+	if st.Size != size || st.Blocks*512 > 1<<20 {
+		t.Errorf("%d bytes, %d of them on the disk", st.Size, st.Blocks*512)
+	}
+	copied, err := os.Open(dst + "/sparse")
+	must(t, err)
+	defer copied.Close()
+	for at, want := range map[int64]string{0: "start", 100: "\x00", middle: "middle", size - 1: "\x00"} {
+		have := make([]byte, len(want))
+		if _, err := copied.ReadAt(have, at); err != nil || string(have) != want {
+			t.Errorf("at %d: %q, %v", at, have, err)
+		}
+	}
+}
+
 // same compares what stat tells of the copies. The mode of the directory that everything
 // is copied into is its own.
 func same(t *testing.T, src, dst string, names ...string) {
