@@ -18,16 +18,31 @@ func found(t *testing.T, text string, dirs ...string) bool {
 
 func TestTracesSeeProcesses(t *testing.T) {
 	dir := t.TempDir()
-	cmd := exec.Command("sleep", "60")
+	cmd := exec.Command("cat", "-u", "-")
 	cmd.Dir = dir
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	seen := found(t, "sleep 60", dir)
-	cmd.Process.Kill()
-	cmd.Wait()
-	if !seen || found(t, "sleep 60", dir) {
-		t.Errorf("seen while it ran: %v, after its end: %v", seen, found(t, "sleep 60", dir))
+	// The kernel knows the arguments a moment after the execve that Start waits for.
+	_, err = in.Write([]byte("x"))
+	if _, rerr := out.Read(make([]byte, 1)); err != nil || rerr != nil {
+		t.Fatal(err, rerr)
+	}
+	seen := found(t, "cat -u -", dir)
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if after := found(t, "cat -u -", dir); !seen || after {
+		t.Errorf("seen while it ran: %v, after its end: %v", seen, after)
 	}
 }
 
