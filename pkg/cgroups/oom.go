@@ -147,10 +147,12 @@ func (w *oomWatch) close() {
 	}
 }
 
-// run sends until there is nothing to come. Looking comes before waiting, so that
-// what happened before the first wait is not missed.
+// run sends until there is nothing to come. Looking comes before waiting, so that what
+// happened before the first wait is not missed; and whether all have ended is asked before
+// whether one was killed, which may be why.
 func (w *oomWatch) run(ctx context.Context, cancelled int, found chan<- struct{}) {
 	for {
+		over := w.ended()
 		if w.killed() {
 			select {
 			case found <- struct{}{}:
@@ -158,7 +160,7 @@ func (w *oomWatch) run(ctx context.Context, cancelled int, found chan<- struct{}
 				return
 			}
 		}
-		if w.ended() || ctx.Err() != nil || w.wait(cancelled) != nil {
+		if over || ctx.Err() != nil || w.wait(cancelled) != nil {
 			return
 		}
 	}
