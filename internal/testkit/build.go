@@ -1,7 +1,6 @@
 package testkit
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -36,11 +35,15 @@ func Build(t testing.TB, pkg string, test bool) string {
 		t.Fatal(err)
 	}
 	out := filepath.Join(dir, filepath.Base(pkg))
-	build := func() error { return Compile(out, pkg) }
-	if test {
-		build = func() error { return errors.Join(LookAtSources(pkg), goTool("test", "-c", "-o", out, pkg)) }
+	err := LookAtSources(pkg)
+	switch {
+	case err != nil:
+	case test:
+		err = goTool("test", "-c", "-o", out, pkg)
+	default:
+		err = Compile(out, pkg)
 	}
-	if err := build(); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	return out

@@ -294,6 +294,7 @@ func TestFromLimits(t *testing.T) {
 		{list("cpu.max=500000 900000"), list("cpu.max=504000 900000"), false},
 		{list("cpu.max=5000 100000"), list("cpu.max=5000 100000"), false},
 		{list("cpu.max=max 1000000"), list("cpu.max=max 1000000"), false},
+		{list("cpu.max=18446744073700 1000000"), list("cpu.max=18446744073700 1000000"), false},
 	} {
 		held, weightless := AsHeld(c.asked)
 		if diff := cmp.Diff(c.held, held); diff != "" || weightless != c.weightless {

@@ -135,7 +135,7 @@ func AsHeld(list []limits.Limit) (held []limits.Limit, weightless bool) {
 // roundQuota is cpu.max as systemd writes it.
 func roundQuota(cpuMax string) string {
 	perSec, period := quota(cpuMax)
-	if perSec == math.MaxUint64 {
+	if perSec > math.MaxUint64/period { // none, or one that the kernel refuses
 		return cpuMax
 	}
 	return fmt.Sprintf("%d %d", perSec*period/second, period)
