@@ -40,7 +40,7 @@ func printProcesses(ctx context.Context, pids []int, args []string) error {
 	if len(args) == 0 {
 		args = []string{"-ef"}
 	}
-	admit.Spread() // it inherits our processors
+	defer admit.Starting()()
 	cmd := exec.CommandContext(ctx, "ps", args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

@@ -1,4 +1,4 @@
-package admit
+package admit_test
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -258,7 +259,7 @@ func TestWaitsWhileOthersGetOn(t *testing.T) {
 		h.awaitWaiting(1)
 		for range 35 { // tenths of a second
 			_, _ = unix.Poll(nil, 100)
-			other := sembuf{number: 1, operation: 1}
+			other := struct{ number, operation, flags uint16 }{1, 1, 0} // struct sembuf
 			if _, _, errno := unix.Syscall(unix.SYS_SEMOP, h.set(0), uintptr(unsafe.Pointer(&other)), 1); errno != 0 {
 				t.Fatal(errno)
 			}
@@ -431,4 +432,38 @@ func (g *guest) processors() map[string]unix.CPUSet {
 		out[thread] = cpus
 	}
 	return out
+}
+
+// TestStarting: whom we start knows nothing of the slack that we give ourselves, not even
+// as its default, from whichever thread it is started.
+func TestStarting(t *testing.T) {
+	const given, longer = 70_000, "5000000"
+	eachHall(t, func(h *hall) {
+		if err := unix.SchedSetaffinity(0, &h.all); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, given, 0, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		g := h.start(nil, "state")
+		g.says("in")
+		quiet := 0
+		for thread := range g.processors() {
+			slack, err := os.ReadFile(filepath.Join("/proc", filepath.Base(thread), "timerslack_ns"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.TrimSpace(string(slack)) == longer {
+				quiet++
+			}
+		}
+		if quiet < min(2, len(g.processors())) { // the watcher, too
+			t.Errorf("%d threads have a slack of %s ns", quiet, longer)
+		}
+		fmt.Fprintln(g.tell, `f=/proc/self/timerslack_ns; read now <$f; echo 0 >$f; read default <$f; echo $now $default; nproc`)
+		for range 2 {
+			g.says(fmt.Sprintf("%d %d", given, given))
+			g.says(strconv.Itoa(h.all.Count()))
+		}
+	})
 }

@@ -5,14 +5,18 @@
 #define SYS_semop              65
 #define SYS_semctl             66
 #define SYS_geteuid           107
+#define SYS_prctl             157
 #define SYS_sched_setaffinity 203
 #define SYS_sched_getaffinity 204
 #define SYS_semtimedop        220
 #define SYS_getcpu            309
 #define EAGAIN                 11
+#define PR_SET_TIMERSLACK      29
+#define PR_GET_TIMERSLACK      30
 #define IPC_STAT                2
 #define CREATE_0600         0x380 // IPC_CREAT | 0600
 #define ROUNDS                 15
+#define SLACK             5000000 // nanoseconds
 
 // The frame below the kernel's argument vector, which stays as it is.
 #define FRAME  256
@@ -163,6 +167,24 @@ leave:
 	ADDQ $FRAME, SP
 start:
 	SUBQ $FRAME, SP
+
+	// R9 = how late our threads may wake up; from now on they may be later
+	MOVL $SYS_prctl, AX
+	MOVL $PR_GET_TIMERSLACK, DI
+	SYSCALL
+	CMPQ AX, $0
+	JLE  processors      // an error, or a real-time process, which is always in time
+	CMPQ AX, $SLACK
+	JGE  processors
+	MOVQ AX, R9
+	MOVL $SYS_prctl, AX
+	MOVL $PR_SET_TIMERSLACK, DI
+	MOVL $SLACK, SI
+	SYSCALL
+	TESTL AX, AX
+	JNE  processors
+	MOVQ R9, ·slack(SB)
+processors:
 
 	// R8 = length of the mask of processors that we may use
 	MOVL $SYS_sched_getaffinity, AX

@@ -3,6 +3,7 @@
 // System calls and their constants (asm-generic/unistd.h, linux/sem.h).
 #define SYS_sched_setaffinity 122
 #define SYS_sched_getaffinity 123
+#define SYS_prctl             167
 #define SYS_getcpu            168
 #define SYS_geteuid           175
 #define SYS_semget            190
@@ -10,9 +11,12 @@
 #define SYS_semtimedop        192
 #define SYS_semop             193
 #define EAGAIN                 11
+#define PR_SET_TIMERSLACK      29
+#define PR_GET_TIMERSLACK      30
 #define IPC_STAT                2
 #define CREATE_0600         0x380 // IPC_CREAT | 0600
 #define ROUNDS                 15
+#define SLACK             5000000 // nanoseconds
 
 // The frame below the kernel's argument vector, which stays as it is.
 #define FRAME  256
@@ -171,6 +175,23 @@ leave:
 	ADD  $FRAME, RSP
 start:
 	SUB  $FRAME, RSP
+
+	// R19 = how late our threads may wake up; from now on they may be later
+	MOVD $SYS_prctl, R8
+	MOVD $PR_GET_TIMERSLACK, R0
+	SVC
+	CMP  $0, R0
+	BLE  processors          // an error, or a real-time process, which is always in time
+	MOVD $SLACK, R1
+	CMP  R1, R0
+	BGE  processors
+	MOVD R0, R19
+	MOVD $SYS_prctl, R8
+	MOVD $PR_SET_TIMERSLACK, R0
+	SVC
+	CBNZW R0, processors
+	MOVD R19, ·slack(SB)
+processors:
 
 	// R19 = length of the mask of processors that we may use
 	MOVD $SYS_sched_getaffinity, R8

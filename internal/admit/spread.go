@@ -15,8 +15,7 @@ var (
 	kept    int32
 )
 
-// Spread lets this process, and whom it starts, use all processors again that it was
-// given. The Go runtime goes on to run one goroutine at a time: there is no work for more
+// Spread lets this process use all processors again that it was given. The Go runtime goes on to run one goroutine at a time: there is no work for more
 // that runtime.SetDefaultGOMAXPROCS would not cost.
 func Spread() {
 	size := atomic.SwapInt32(&kept, 0)

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"box/internal/admit"
 	"box/internal/errdefs"
 )
 
@@ -88,6 +89,7 @@ func (c *Command) start(theirs *os.File) (*exec.Cmd, error) {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdio[0], c.Stdio[1], c.Stdio[2]
 	}
 	cmd.ExtraFiles = append([]*os.File{theirs}, c.Files...)
+	defer admit.Starting()()
 	if c.Start != nil {
 		return cmd, c.Start(cmd)
 	}

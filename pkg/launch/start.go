@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"box/internal/admit"
 )
 
 // Attr is how a program is started.
@@ -78,9 +80,11 @@ func (p *Program) Start(attr Attr) (*Process, error) {
 	pidfd := -1
 	attr.Sys.PidFD = &pidfd
 	path := "/proc/self/fd/" + strconv.Itoa(program)
+	done := admit.Starting()
 	pid, err := syscall.ForkExec(path, []string{attr.Name}, &syscall.ProcAttr{
 		Dir: attr.Dir, Env: attr.Env, Files: files, Sys: &attr.Sys,
 	})
+	done()
 	runtime.KeepAlive(attr.Files) // by number until here: a finalizer must not close them
 	if err != nil {
 		report.Close()

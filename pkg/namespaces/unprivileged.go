@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/admit"
 	"box/pkg/launch"
 )
 
@@ -124,6 +125,7 @@ func (s *Set) makeUser() (*os.File, error) {
 
 // writeMap calls newuidmap or newgidmap (package uidmap).
 func writeMap(program string, pid int, m []syscall.SysProcIDMap) error {
+	defer admit.Starting()()
 	out, err := exec.Command(program, mapArgs(pid, m)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("map ids with %s: %w: %s", program, err, strings.TrimSpace(string(out)))

@@ -14,7 +14,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"box/internal/admit"
 	"box/internal/atomicfile"
 	"box/internal/sys"
 	"box/pkg/criu"
@@ -32,7 +31,6 @@ const (
 // Checkpoint writes a running container to disk. Unless it is to go on, it is deleted
 // then.
 func (r *Runtime) Checkpoint(ctx context.Context, id string, o CheckpointOptions) error {
-	admit.Spread() // criu inherits our processors
 	dirs, err := o.open(true)
 	defer dirs.close()
 	if err != nil {

@@ -111,7 +111,7 @@ func (j *joining) begin() error {
 	if err := j.assemble(); err != nil {
 		return err
 	}
-	admit.Spread() // whom we start inherits the processors
+	admit.Spread() // before execCPUAffinity says which processors
 	if err := j.launch(); err != nil {
 		return err
 	}

@@ -42,8 +42,7 @@ func runHooks(ctx context.Context, name string, hooks []specs.Hook, st *State, r
 	if len(hooks) == 0 {
 		return nil
 	}
-	admit.Leave()  // a hook may take its time, and may call us
-	admit.Spread() // and inherits our processors
+	admit.Leave() // a hook may take its time, and may call us
 	stdin, err := st.JSON()
 	if err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"box/internal/admit"
 	"box/internal/errdefs"
 	"box/pkg/criu"
 	"box/pkg/launch"
@@ -40,7 +39,6 @@ type restoration struct {
 // Restore makes a container from images that Checkpoint has written, and a bundle that
 // is as it was then. In the foreground it waits like Run.
 func (r *Runtime) Restore(ctx context.Context, id string, o RestoreOptions) (int, error) {
-	admit.Spread() // criu and the container inherit our processors
 	dirs, err := o.open(false)
 	defer dirs.close()
 	if err != nil {

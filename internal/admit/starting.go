@@ -1,0 +1,26 @@
+package admit
+
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// slack is the timer slack that we were started with, in nanoseconds, if the entry point
+// has made it longer. Some of our threads have the longer one: which, the Go runtime
+// decides.
+var slack uintptr
+
+// Starting readies the calling thread to start a program, which inherits what the thread
+// has: all processors and the timer slack are again as they were given to us. The caller
+// stays on the thread until it has called the function that Starting returns.
+func Starting() (done func()) {
+	Spread()
+	if slack == 0 {
+		return func() {}
+	}
+	runtime.LockOSThread()
+	// It cannot fail: it takes any number but 0, and our own thread.
+	_, _, _ = unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, slack, 0)
+	return runtime.UnlockOSThread
+}
