@@ -3,7 +3,8 @@
 //
 // Every figure is the wall-clock time of whole processes, as a user would feel
 // it. The contenders of a case take turns, so that a busy moment hits all of
-// them. The minimum is printed beside the median because it is the steadier of
+// them, in a new order each time: the kernel still tidies up behind one (its
+// namespaces, its cgroup) while the next is at work. The minimum is printed beside the median because it is the steadier of
 // the two on a shared machine.
 //
 // It works in a private mount namespace with a plain cgroup2 mount, so that all
@@ -15,6 +16,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -166,7 +168,8 @@ func (f *field) mountRun() error {
 func (c benchCase) measure(ctx context.Context) (map[string][]time.Duration, error) {
 	got := map[string][]time.Duration{}
 	for n := -1; n < c.turns; n++ { // the first turn warms the caches
-		for _, p := range c.contenders {
+		for _, i := range rand.Perm(len(c.contenders)) {
+			p := c.contenders[i]
 			d, err := p.turn(ctx, n+1)
 			if err != nil {
 				return nil, err
