@@ -37,7 +37,7 @@
 // nothing to do yet, and each of them wakes another processor, disturbs the first by
 // what both must know of their common memory, and makes the end longer: a fifth of the
 // time of a small verb. So the entry point keeps the process to the processor that it is
-// on, and who has work for several or stays calls Spread.
+// on, and who stays calls Spread.
 //
 // # A quiet watcher
 //
@@ -46,7 +46,7 @@
 // takes three milliseconds it takes an eighth of them for itself and for what it
 // disturbs. The entry point makes the slack 5 milliseconds (prctl(2)), which the watcher
 // takes over, as threads do from whom they are made by. Who starts another program calls
-// Starting, for that would take it over as well.
+// Starting, for that would take over both.
 package admit
 
 import (

@@ -68,11 +68,7 @@ func eachHall(t *testing.T, test func(h *hall)) {
 	testkit.RequireRoot(t)
 	for _, arch := range []string{"amd64", "arm64"} {
 		t.Run(arch, func(t *testing.T) {
-			for _, source := range []string{"entry_" + arch + ".s", "testdata/guest/main.go"} {
-				if _, err := os.Stat(source); err != nil { // and have go test know what we depend on
-					t.Fatal(err)
-				}
-			}
+			lookAtSources(t)
 			h := &hall{T: t, argv: []string{filepath.Join(guestDir, arch)}}
 			if arch != runtime.GOARCH {
 				emulator := map[string]string{"amd64": "qemu-x86_64-static", "arm64": "qemu-aarch64-static"}[arch]
@@ -97,6 +93,22 @@ func eachHall(t *testing.T, test func(h *hall)) {
 			}
 			test(h)
 		})
+	}
+}
+
+// lookAtSources has go test know that the guests are made of them.
+func lookAtSources(t *testing.T) {
+	t.Helper()
+	for _, pattern := range []string{"*.go", "*.s", "testdata/guest/*.go"} {
+		sources, err := filepath.Glob(pattern)
+		if err != nil || len(sources) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, sources, err)
+		}
+		for _, source := range sources {
+			if _, err := os.Stat(source); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -15,8 +15,10 @@ var (
 	kept    int32
 )
 
-// Spread lets this process use all processors again that it was given. The Go runtime goes on to run one goroutine at a time: there is no work for more
-// that runtime.SetDefaultGOMAXPROCS would not cost.
+// Spread lets all threads of this process use all processors again that it was given: it
+// is for who stays, or wants another choice of processors for those whom it starts. The
+// Go runtime goes on to run one goroutine at a time: there is no work for more that
+// runtime.SetDefaultGOMAXPROCS would not cost.
 func Spread() {
 	size := atomic.SwapInt32(&kept, 0)
 	if size == 0 {

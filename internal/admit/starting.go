@@ -2,6 +2,7 @@ package admit
 
 import (
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,21 +12,23 @@ import (
 // decides.
 var slack uintptr
 
-// Starting readies the calling thread to start a program, which inherits what the thread
-// has: all processors and the timer slack are again as they were given to us. The caller
-// stays on the thread until it has called the function that Starting returns.
+// Starting readies the calling thread to start a program, or a thread that is not the Go
+// runtime's: they inherit what it has. Its processors and its timer slack are again as
+// they were given to us. The caller stays on the thread until it has called the function
+// that Starting returns.
 func Starting() (done func()) {
-	Spread()
 	done = func() {}
-	if slack == 0 {
-		return done
-	}
 	if !alone() {
 		runtime.LockOSThread()
 		done = runtime.UnlockOSThread
 	}
-	// It cannot fail: it takes any number but 0, and our own thread.
-	_, _, _ = unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, slack, 0)
+	if size := atomic.LoadInt32(&kept); size != 0 {
+		setAllowed(0, size)
+	}
+	if slack != 0 {
+		// It cannot fail: it takes any number but 0, and our own thread.
+		_, _, _ = unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, slack, 0)
+	}
 	return done
 }
 

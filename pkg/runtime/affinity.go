@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"box/internal/admit"
 	"box/pkg/sched"
 )
 
@@ -15,6 +16,7 @@ func (j *joining) initialCPUs() error {
 	if len(j.affinity.Initial) == 0 {
 		return nil
 	}
+	admit.Spread() // or who starts the process would do it, after us
 	if err := sched.SetCPUs(0, j.affinity.Initial); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"box/internal/admit"
 	"box/internal/errdefs"
 	"box/internal/sys"
 	"box/pkg/launch"
@@ -69,6 +70,7 @@ func (c *console) options() *terminal.Options {
 // await waits for a process in the foreground, with its terminal connected to ours
 // if it has one that we keep.
 func (c *console) await(pid int) (int, error) {
+	admit.Spread() // we stay
 	if !c.kept() {
 		return await(pid)
 	}

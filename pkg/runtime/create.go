@@ -108,8 +108,9 @@ func (r *Runtime) begin(id string, o *CreateOptions, isNew bool) (*creation, err
 		return nil, err
 	}
 	if isNew {
-		admit.Spread() // there is work for two processors
+		done := admit.Starting() // there is work for two processors
 		set.Ahead(netdev.RaiseLoopback()...)
+		done()
 	}
 	c := &creation{rt: r, opts: o, spec: config, text: text, set: set, facts: gatherFacts(), listen: listenFDs()}
 	c.container = &container{dir: r.dir(id), record: newRecord(id, bundle, config)}

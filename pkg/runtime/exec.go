@@ -14,7 +14,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"box/internal/admit"
 	"box/internal/errdefs"
 	"box/pkg/cgroups"
 	"box/pkg/launch"
@@ -111,7 +110,6 @@ func (j *joining) begin() error {
 	if err := j.assemble(); err != nil {
 		return err
 	}
-	admit.Spread() // before execCPUAffinity says which processors
 	if err := j.launch(); err != nil {
 		return err
 	}
