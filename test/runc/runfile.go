@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -74,7 +75,7 @@ func (s *session) read(file string, output []byte) ([]result, error) {
 // user namespaces must get through. Every runtime is called runc, as on a host
 // where it has taken runc's place: some tests look for the name in help and version.
 func (s *session) newJob(work, view, file, runtime string) (job, error) {
-	for _, dir := range []string{"", "bin", "suite", "tmp", "aside", "home"} {
+	for _, dir := range []string{"", "bin", "instead", "absent", "suite", "tmp", "aside", "home"} {
 		path := filepath.Join(work, dir)
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			return job{}, err
@@ -91,13 +92,16 @@ func (s *session) newJob(work, view, file, runtime string) (job, error) {
 	if err != nil {
 		return job{}, fmt.Errorf("copy the runtime: %w", err)
 	}
+	if err := writeStandIns(work); err != nil {
+		return job{}, err
+	}
 	mounted := suite{dir: filepath.Join(work, "suite")}
 	j := job{View: view, Work: work, Suite: s.suite.dir, Features: s.features}
 	j.Dir, j.Args = s.command(mounted, file)
 	j.Env = []string{
 		"RUNC=" + program,
 		"RUNTIME=" + program,
-		"PATH=" + filepath.Join(mounted.source(), "shims") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"PATH=" + filepath.Join(work, "instead") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:" + filepath.Join(work, "absent"),
 		"TMPDIR=" + filepath.Join(work, "tmp"),
 		"HOME=" + filepath.Join(work, "home"),
 		"TERM=dumb", "LC_ALL=C",
@@ -106,6 +110,24 @@ func (s *session) newJob(work, view, file, runtime string) (job, error) {
 		j.Env = append(j.Env, "RUNC_USE_SYSTEMD=yes")
 	}
 	return j, nil
+}
+
+// standIns are scripts that take the place of programs: those in "instead" always, those
+// in "absent" where the host has none. The tests ask the go command for the
+// architecture alone, and udevadm to wait until udev is at rest, which it does by
+// ending at once where there is no udev.
+var standIns = map[string]string{
+	"instead/go":     "echo " + runtime.GOARCH,
+	"absent/udevadm": `test "$1" = settle`,
+}
+
+func writeStandIns(work string) error {
+	for name, script := range standIns {
+		if err := os.WriteFile(filepath.Join(work, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // command is what runs a file of tests, and where.

@@ -46,18 +46,22 @@ func cacheDir() string {
 // for each image.
 func prepareSuite(ctx context.Context) (suite, error) {
 	s := suite{dir: cacheDir()}
-	marks := map[string][]func(context.Context) error{
-		filepath.Join(s.source(), "complete"): {s.fetchRunc, s.build, s.images},
-		filepath.Join(s.tools(), "complete"):  {s.fetchTools, s.buildTools},
+	parts := []struct {
+		mark  string // a file that is there when the part is made
+		steps []func(context.Context) error
+	}{
+		{filepath.Join(s.source(), "complete"), []func(context.Context) error{s.fetchRunc, s.build}},
+		{filepath.Join(s.testdata(), "complete"), []func(context.Context) error{s.images}},
+		{filepath.Join(s.tools(), "complete"), []func(context.Context) error{s.fetchTools, s.buildTools}},
 	}
-	for mark, steps := range marks {
-		if _, err := os.Stat(mark); err == nil {
+	for _, p := range parts {
+		if _, err := os.Stat(p.mark); err == nil {
 			continue
 		}
-		if err := makeReady(ctx, filepath.Dir(mark), steps); err != nil {
+		if err := makeReady(ctx, filepath.Dir(p.mark), p.steps); err != nil {
 			return s, err
 		}
-		if err := os.WriteFile(mark, nil, 0o644); err != nil {
+		if err := os.WriteFile(p.mark, nil, 0o644); err != nil {
 			return s, err
 		}
 	}
@@ -127,10 +131,7 @@ func (s suite) build(ctx context.Context) error {
 }
 
 // images puts the archives where the suite's get-images.sh keeps its downloads,
-// under the names it gives them; tar tells the compression by content. The
-// script asks the go command for the architecture: it gets a small stand-in,
-// so that the tests run where Go is not installed. The usual busybox image has no
-// /proc and /sys; tests make links in their places.
+// under the names it gives them; tar tells the compression by content.
 func (s suite) images(ctx context.Context) error {
 	for _, name := range []string{"busybox", "debian"} {
 		archive, err := baseimage.Rootfs(ctx, name)
@@ -142,15 +143,25 @@ func (s suite) images(ctx context.Context) error {
 		if name == "busybox" {
 			without = "./proc ./sys"
 		}
-		const repack = `gzip -dc "$1" | tar --delete -f - $3 | gzip -1 > "$2"`
-		if err := command(ctx, s.dir, "sh", "-ec", repack, "repack", archive, target, without); err != nil {
+		if err := repack(ctx, archive, target, without); err != nil {
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(s.source(), "shims"), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(s.source(), "shims", "go"), []byte("#!/bin/sh\necho "+runtime.GOARCH+"\n"), 0o755)
+	return nil
+}
+
+// repack makes a root file system look as the usual images do, on which tests rely: the
+// directories in without (of busybox) are not there, since tests make links in their
+// places, and an empty /dev is, which runtimes cannot make where root is mapped.
+func repack(ctx context.Context, archive, target, without string) error {
+	const script = `aside=$(mktemp -d)
+		trap 'rm -rf "$aside"' EXIT
+		mkdir "$aside/dev"
+		gzip -dc "$1" >"$aside/tar"
+		[ -z "$3" ] || tar --delete -f "$aside/tar" $3
+		tar -tf "$aside/tar" ./dev/ >"$aside/found" 2>&1 || tar --owner=0 --group=0 -C "$aside" -rf "$aside/tar" ./dev
+		gzip -1 <"$aside/tar" >"$2"`
+	return command(ctx, filepath.Dir(target), "sh", "-ec", script, "repack", archive, target, without)
 }
 
 // standard is the runtime whose outcome is asked of others. The validation
