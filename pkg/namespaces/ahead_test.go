@@ -20,13 +20,15 @@ import (
 // flags any more, have been set up, and are neither ours nor another's.
 func TestAheadIsJoined(t *testing.T) {
 	testkit.RequireRoot(t)
-	s, err := From(linux("network", "uts", "ipc"))
+	l := linux("network", "uts", "ipc")
+	network, _ := find(specs.NetworkNamespace)
+	setUp := network.openOwn()
+	begun := Begin(l.Namespaces, setUp)
+	s, err := From(l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	network, _ := find(specs.NetworkNamespace)
-	setUp := network.openOwn()
-	s.Ahead(setUp)
+	s.Take(begun)
 	o, err := s.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -64,17 +66,19 @@ func TestAheadIsJoined(t *testing.T) {
 	}
 }
 
-// TestAheadFails: what goes wrong in the making is heard of, and leaves no descriptor.
+// TestAheadFails: what goes wrong in the making is heard of, and leaves no descriptor; nor
+// does what nobody wants.
 func TestAheadFails(t *testing.T) {
 	testkit.RequireRoot(t)
 	before := descriptors(t)
 	cause := unix.EBADF
 	for _, open := range []bool{true, false} {
-		s, err := From(linux("network"))
+		l := linux("network")
+		s, err := From(l)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Ahead(&bare.Call{Name: "close nothing", Number: unix.SYS_CLOSE, First: bare.Value(^uintptr(0))})
+		s.Take(Begin(l.Namespaces, &bare.Call{Name: "close nothing", Number: unix.SYS_CLOSE, First: bare.Value(^uintptr(0))}))
 		if !open {
 			s.Drop()
 			continue
@@ -88,12 +92,17 @@ func TestAheadFails(t *testing.T) {
 		}
 		o.Close()
 	}
-	dropped, err := From(linux("network"))
-	if err != nil {
-		t.Fatal(err)
+	for _, list := range [][]string{{"network"}, {"network", "ipc"}, {"uts"}, {"network=/proc/self/ns/net"}} {
+		s, err := From(linux(list...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Take(Begin(linux("network").Namespaces))
+		if wanted := len(list) == 1 && list[0] == "network"; (s.begun != nil) != wanted {
+			t.Errorf("%v takes a network namespace: %v, want %v", list, !wanted, wanted)
+		}
+		s.Drop()
 	}
-	dropped.Ahead()
-	dropped.Drop()
 	if after := descriptors(t); !slices.Equal(before, after) {
 		t.Errorf("descriptors before %v, after %v", before, after)
 	}
@@ -104,18 +113,10 @@ func TestAheadFails(t *testing.T) {
 func TestNotAhead(t *testing.T) {
 	for _, list := range [][]string{{"uts"}, {"network=/proc/self/ns/net"}, {"network", "user"}, {"network", "user=/proc/self/ns/user"}} {
 		l := linux(list...)
-		if slices.Contains(list, "user") {
-			l.UIDMappings = []specs.LinuxIDMapping{{HostID: 1000, Size: 1}}
-			l.GIDMappings = l.UIDMappings
-		}
-		s, err := From(l)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.Ahead(); s.begun != nil {
+		if a := Begin(l.Namespaces); a != nil {
 			t.Errorf("%v: made ahead", list)
+			a.Drop()
 		}
-		s.Drop()
 	}
 }
 

@@ -76,7 +76,7 @@ type Set struct {
 	unprivileged bool // the caller is not root
 	mapper       idMapper
 	offsets      map[string]specs.LinuxTimeOffset
-	begun        *ahead // by Ahead, until Open takes it over
+	begun        *Ahead // until Open takes it over
 }
 
 // From reads the set out of a configuration and checks what only makes sense

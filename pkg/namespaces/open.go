@@ -14,7 +14,7 @@ import (
 // Opened holds the namespace files of a Set.
 type Opened struct {
 	files  []*os.File // of Set.Joins
-	ahead  *ahead     // the first of them, if some were made ahead and not yet waited for
+	ahead  *Ahead     // the first of them, if some were made ahead and not yet waited for
 	parent []opened
 }
 
@@ -87,7 +87,7 @@ func (o *Opened) Close() {
 	if o == nil {
 		return
 	}
-	o.ahead.drop()
+	o.ahead.Drop()
 	for _, f := range o.files {
 		f.Close()
 	}

@@ -89,8 +89,8 @@ func (r *Runtime) Create(ctx context.Context, id string, o CreateOptions) error 
 }
 
 // begin reads the bundle and claims the id: the state directory is made and locked, and
-// has the configuration. For a container that is new, not restored, the namespaces are
-// begun with what takes longest.
+// has the configuration. For a container that is new, not restored, its namespaces are
+// begun.
 func (r *Runtime) begin(id string, o *CreateOptions, isNew bool) (*creation, error) {
 	if err := errors.Join(ValidateID(id), o.check()); err != nil {
 		return nil, err
@@ -99,18 +99,13 @@ func (r *Runtime) begin(id string, o *CreateOptions, isNew bool) (*creation, err
 	if err != nil {
 		return nil, err
 	}
-	config, text, err := spec.Load(bundle)
+	text, err := spec.Read(bundle)
 	if err != nil {
 		return nil, err
 	}
-	set, err := newSet(config)
+	config, set, err := understand(bundle, text, isNew)
 	if err != nil {
 		return nil, err
-	}
-	if isNew {
-		done := admit.Starting() // there is work for two processors
-		set.Ahead(netdev.RaiseLoopback()...)
-		done()
 	}
 	c := &creation{rt: r, opts: o, spec: config, text: text, set: set, facts: gatherFacts(), listen: listenFDs()}
 	c.container = &container{dir: r.dir(id), record: newRecord(id, bundle, config)}
@@ -123,6 +118,26 @@ func (r *Runtime) begin(id string, o *CreateOptions, isNew bool) (*creation, err
 		return nil, err
 	}
 	return c, nil
+}
+
+// understand decodes and checks a configuration. What takes longest, the namespaces of a
+// container that is new, is begun as soon as it is known that there are to be any.
+func understand(bundle string, text []byte, isNew bool) (config *specs.Spec, set *namespaces.Set, err error) {
+	var ahead *namespaces.Ahead
+	if isNew {
+		done := admit.Starting() // there is work for two processors
+		ahead = namespaces.Begin(spec.Foresee(text), netdev.RaiseLoopback()...)
+		done()
+	}
+	if config, err = spec.Parse(bundle, text); err == nil {
+		set, err = newSet(config)
+	}
+	if err != nil {
+		ahead.Drop()
+		return nil, nil, err
+	}
+	set.Take(ahead)
+	return config, set, nil
 }
 
 // newRecord is what is known of a container before anything was done.

@@ -186,7 +186,7 @@ func Plan(bundle string) (*launch.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, _, err := spec.Load(bundle)
+	s, err := spec.Load(bundle)
 	if err != nil {
 		return nil, err
 	}
