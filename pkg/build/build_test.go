@@ -9,6 +9,7 @@ import (
 
 	"box/internal/errdefs"
 	"box/pkg/build/dockerfile"
+	"box/pkg/build/solve"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -101,6 +102,38 @@ func TestFailingRun(t *testing.T) {
 		if !errors.As(err, &run) || run.ExitCode != code {
 			t.Errorf("%s: %v, want exit code %d", script, err, code)
 		}
+	}
+}
+
+// TestResultThatCannotBeKept: a step has not succeeded when its result could not be written
+// down, and the next build knows nothing of it.
+func TestResultThatCannotBeKept(t *testing.T) {
+	w := newWorld(t)
+	results := filepath.Join(w.env.Root, "build", "results")
+	text := "FROM busybox\nRUN echo > /one\n"
+	_, err := w.try(t.Context(), text, func(r *Request) {
+		next := r.Progress
+		r.Progress = func(e Event) {
+			if e.Kind == solve.Started {
+				if err := os.Rename(results, results+".away"); err != nil {
+					t.Error(err)
+				}
+			}
+			next(e)
+		}
+	})
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("build: %v", err)
+	}
+	if last := w.events[len(w.events)-1]; last.Kind != solve.Failed {
+		t.Errorf("the last event is %+v, want a failure", last)
+	}
+	if err := os.Rename(results+".away", results); err != nil {
+		t.Fatal(err)
+	}
+	w.build(text)
+	if d := cmp.Diff([]string{""}, w.misses()); d != "" {
+		t.Error(d)
 	}
 }
 

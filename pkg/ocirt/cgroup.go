@@ -28,7 +28,10 @@ func KillCgroups(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(group.Kill(), group.Remove(ctx))
+	if err := group.Kill(); err != nil {
+		return err // who was not killed would be waited for
+	}
+	return group.Remove(ctx)
 }
 
 // checkGroupPath stands before everything else: the root of a hierarchy holds

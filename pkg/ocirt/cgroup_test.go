@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -103,12 +104,9 @@ func TestKillCgroupsInEveryHierarchy(t *testing.T) {
 	}
 }
 
-// Where there is nothing but cgroup v2 the entries of its root are no
-// hierarchies, and most are files.
-func TestKillCgroupsOnPureV2(t *testing.T) {
-	requireGroups(t)
-	name := "/box-" + record.NewID()
-	cmd := sleeper(t)
+// onPureV2 calls do where there is nothing but cgroup v2: in a mount namespace of its own.
+func onPureV2(t *testing.T, do func() error) {
+	t.Helper()
 	done := make(chan error)
 	go func() {
 		// The thread has a mount namespace of its own and ends with the goroutine.
@@ -120,14 +118,47 @@ func TestKillCgroupsOnPureV2(t *testing.T) {
 			err = unix.Mount("none", legacyRoot, "cgroup2", 0, "")
 		}
 		if err == nil {
-			occupy(t, filepath.Join(legacyRoot, name), cmd)
-			err = KillCgroups(t.Context(), name)
-			checkGone(t, filepath.Join(legacyRoot, name))
+			err = do()
 		}
 		done <- err
 	}()
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The entries of the root are no hierarchies there, and most are files.
+func TestKillCgroupsOnPureV2(t *testing.T) {
+	requireGroups(t)
+	name := "/box-" + record.NewID()
+	cmd := sleeper(t)
+	onPureV2(t, func() error {
+		occupy(t, filepath.Join(legacyRoot, name), cmd)
+		err := KillCgroups(t.Context(), name)
+		checkGone(t, filepath.Join(legacyRoot, name))
+		return err
+	})
+	checkKilled(t, cmd)
+}
+
+// Nobody waits for the end of processes that could not be killed.
+func TestKillThatFails(t *testing.T) {
+	requireGroups(t)
+	name := "/box-" + record.NewID()
+	cmd := sleeper(t)
+	onPureV2(t, func() error {
+		occupy(t, filepath.Join(legacyRoot, name), cmd)
+		if err := unix.Mount("none", legacyRoot, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			return err
+		}
+		err := KillCgroups(t.Context(), name)
+		if !errors.Is(err, unix.EROFS) || strings.Count(err.Error(), "read-only") != 1 {
+			t.Errorf("have %v, want what the kill met with and nothing after it", err)
+		}
+		return unix.Mount("none", legacyRoot, "", unix.MS_BIND|unix.MS_REMOUNT, "")
+	})
+	if err := KillCgroups(t.Context(), name); err != nil { // by the host's own mount
+		t.Error(err)
 	}
 	checkKilled(t, cmd)
 }

@@ -137,18 +137,29 @@ func (st *step) work(ctx context.Context) (*cache.Result, error) {
 	began := time.Now()
 	r, err := st.layer(ctx)
 	took := time.Since(began)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		st.events.report(st.op, Cancelled, "", took)
-		return nil, err
-	case err != nil:
-		st.events.report(st.op, Failed, err.Error(), took)
-		return nil, err
+	if err == nil {
+		r.Name, r.Took = st.op.Name, took
+		err = st.keep(r, parts)
 	}
-	r.Name, r.Took = st.op.Name, took
-	err = errors.Join(st.env.Cache.Store(st.key, r), st.env.Cache.NoteStep(st.slot(), parts))
-	st.events.report(st.op, Done, "", took)
-	return r, err
+	switch {
+	case err == nil:
+		st.events.report(st.op, Done, "", took)
+		return r, nil
+	case ctx.Err() != nil:
+		st.events.report(st.op, Cancelled, "", took)
+	default:
+		st.events.report(st.op, Failed, err.Error(), took)
+	}
+	return nil, err
+}
+
+// keep writes the result down, and then of what it was made: a note without a result
+// would have the next build say that the result is gone.
+func (st *step) keep(r *cache.Result, parts cache.Parts) error {
+	if err := st.env.Cache.Store(st.key, r); err != nil {
+		return err
+	}
+	return st.env.Cache.NoteStep(st.slot(), parts)
 }
 
 // layer makes the layer.
