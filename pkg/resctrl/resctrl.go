@@ -14,6 +14,7 @@
 package resctrl
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,19 +85,39 @@ func schemata(r *specs.LinuxIntelRdt) (lines []string) {
 	return lines
 }
 
-// Join puts a process into the group that a checked configuration asks for. What has
-// been made is in the result also when there is an error.
-func Join(root, id string, r *specs.LinuxIntelRdt, pid int) (Group, error) {
-	g := Group{Path: filepath.Join(root, id)}
-	if r.ClosID != "" {
-		g.Path = filepath.Join(root, r.ClosID)
+// Choose returns the group that a checked configuration asks for; nothing is made yet. In
+// Made and Monitor is what Join will make, so that it can be written down before: a group
+// outlives its maker, and who is killed in between leaves a note for Remove. What is there
+// already belongs to others.
+func Choose(root, id string, r *specs.LinuxIntelRdt) Group {
+	g := Group{Path: filepath.Join(root, cmp.Or(r.ClosID, id))}
+	if r.ClosID == "" && missing(g.Path) {
+		g.Made = g.Path
 	}
+	if monitor := g.monitor(id); r.EnableMonitoring && missing(monitor) {
+		g.Monitor = monitor
+	}
+	return g
+}
+
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// monitor is the directory in which the container is measured by itself.
+func (g *Group) monitor(id string) string { return filepath.Join(g.Path, "mon_groups", id) }
+
+// Join puts a process into the chosen group of the container id. What has been made is in
+// Made and Monitor then, also when there is an error: somebody may have been faster.
+func (g *Group) Join(id string, r *specs.LinuxIntelRdt, pid int) error {
+	g.Made, g.Monitor = "", ""
 	made, err := g.open(r)
 	if made && r.ClosID == "" {
 		g.Made = g.Path
 	}
 	if err != nil {
-		return g, err
+		return err
 	}
 	if lines := schemata(r); made || r.ClosID == "" {
 		err = g.write(lines)
@@ -104,16 +125,16 @@ func Join(root, id string, r *specs.LinuxIntelRdt, pid int) (Group, error) {
 		err = g.compare(lines)
 	}
 	if err != nil {
-		return g, err
+		return err
 	}
 	if r.EnableMonitoring {
-		monitor := filepath.Join(g.Path, "mon_groups", id)
+		monitor := g.monitor(id)
 		if err := os.Mkdir(monitor, 0o755); err != nil {
-			return g, fmt.Errorf("make resctrl monitoring group: %w", err)
+			return fmt.Errorf("make resctrl monitoring group: %w", err)
 		}
 		g.Monitor = monitor
 	}
-	return g, g.Add(pid)
+	return g.Add(pid)
 }
 
 // open makes the group's directory, unless it is there. One that is named, and for which

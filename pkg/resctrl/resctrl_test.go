@@ -32,6 +32,13 @@ func fakeRoot(t *testing.T, groups ...string) string {
 	return root
 }
 
+// join is what a runtime does that is not killed in between.
+func join(root, id string, r *specs.LinuxIntelRdt, pid int) (Group, error) {
+	g := Choose(root, id, r)
+	err := g.Join(id, r, pid)
+	return g, err
+}
+
 func read(t *testing.T, elem ...string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(elem...))
@@ -71,7 +78,7 @@ func TestJoinNamedGroup(t *testing.T) {
 		{ClosID: "gold", L3CacheSchema: "L3:0=7f0;1=01f"},
 		{ClosID: "gold", Schemata: []string{"MB:1=100", "L3:0=7F0"}},
 	} {
-		g, err := Join(root, "c1", &r, 42)
+		g, err := join(root, "c1", &r, 42)
 		if err != nil || g != (Group{Path: root + "/gold"}) {
 			t.Errorf("%+v: %+v, %v", r, g, err)
 		}
@@ -79,19 +86,19 @@ func TestJoinNamedGroup(t *testing.T) {
 	if got := read(t, root, "gold/tasks"); got != "42\n" {
 		t.Errorf("tasks = %q", got)
 	}
-	_, err := Join(root, "c1", &specs.LinuxIntelRdt{ClosID: "gold", MemBwSchema: "MB:0=20"}, 42)
+	_, err := join(root, "c1", &specs.LinuxIntelRdt{ClosID: "gold", MemBwSchema: "MB:0=20"}, 42)
 	if !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "has schema MB:0=100, not 20") {
 		t.Errorf("another schema: %v", err)
 	}
-	_, err = Join(root, "c1", &specs.LinuxIntelRdt{ClosID: "gold", L3CacheSchema: "L3:7=0"}, 42)
+	_, err = join(root, "c1", &specs.LinuxIntelRdt{ClosID: "gold", L3CacheSchema: "L3:7=0"}, 42)
 	if !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "has schema L3:7=, not") {
 		t.Errorf("a domain that the group does not have: %v", err)
 	}
-	_, err = Join(root, "c1", &specs.LinuxIntelRdt{ClosID: "silver"}, 42)
+	_, err = join(root, "c1", &specs.LinuxIntelRdt{ClosID: "silver"}, 42)
 	if !errors.Is(err, errdefs.ErrNotFound) || !strings.Contains(err.Error(), "must be pre-created") {
 		t.Errorf("a group that is not there: %v", err)
 	}
-	if g, err := Join(root, "c1", &specs.LinuxIntelRdt{ClosID: "/"}, 42); err != nil || g.Path != root {
+	if g, err := join(root, "c1", &specs.LinuxIntelRdt{ClosID: "/"}, 42); err != nil || g.Path != root {
 		t.Errorf("the root group: %+v, %v", g, err)
 	}
 }
@@ -101,14 +108,14 @@ func TestJoinNamedGroup(t *testing.T) {
 func TestJoinOwnGroup(t *testing.T) {
 	root := fakeRoot(t, "c1")
 	r := &specs.LinuxIntelRdt{L3CacheSchema: "L3:0=f", MemBwSchema: "MB:0=20", Schemata: []string{"L3:0=7"}}
-	g, err := Join(root, "c1", r, 42)
+	g, err := join(root, "c1", r, 42)
 	if err != nil || g != (Group{Path: root + "/c1"}) {
 		t.Errorf("%+v, %v", g, err)
 	}
 	if got := read(t, root, "c1/schemata"); !strings.HasPrefix(got, "L3:0=f\nMB:0=20\nL3:0=7\n") {
 		t.Errorf("schemata = %q", got)
 	}
-	g, err = Join(root, "c2", r, 42)
+	g, err = join(root, "c2", r, 42)
 	if err == nil || g.Made != root+"/c2" { // the fake kernel makes no files in it
 		t.Errorf("%+v, %v", g, err)
 	}
@@ -123,13 +130,39 @@ func TestJoinOwnGroup(t *testing.T) {
 	}
 }
 
+// What will be made is named before it is, and nothing that others have made.
+func TestChoose(t *testing.T) {
+	root := fakeRoot(t, "c1", "gold", "gold/mon_groups/c1")
+	for _, c := range []struct {
+		id   string
+		r    specs.LinuxIntelRdt
+		want Group
+	}{
+		{"c1", specs.LinuxIntelRdt{}, Group{Path: root + "/c1"}},
+		{"c2", specs.LinuxIntelRdt{EnableMonitoring: true}, Group{root + "/c2", root + "/c2", root + "/c2/mon_groups/c2"}},
+		{"c1", specs.LinuxIntelRdt{ClosID: "gold", EnableMonitoring: true}, Group{Path: root + "/gold"}},
+		{"c2", specs.LinuxIntelRdt{ClosID: "gold", EnableMonitoring: true}, Group{Path: root + "/gold", Monitor: root + "/gold/mon_groups/c2"}},
+		{"c1", specs.LinuxIntelRdt{ClosID: "silver", L3CacheSchema: "L3:0=f"}, Group{Path: root + "/silver"}}, // stays for others
+		{"c1", specs.LinuxIntelRdt{ClosID: "/"}, Group{Path: root}},
+	} {
+		if g := Choose(root, c.id, &c.r); g != c.want {
+			t.Errorf("%s, %+v: %+v, want %+v", c.id, c.r, g, c.want)
+		}
+	}
+	// Somebody has made it since.
+	g := Group{Path: root + "/c1", Made: root + "/c1"}
+	if err := g.Join("c1", &specs.LinuxIntelRdt{}, 42); err != nil || g.Made != "" {
+		t.Errorf("%+v, %v", g, err)
+	}
+}
+
 func TestMonitoring(t *testing.T) {
 	root := fakeRoot(t, "gold", "gold/mon_groups/c1")
 	r := &specs.LinuxIntelRdt{ClosID: "gold", EnableMonitoring: true}
-	if _, err := Join(root, "c1", r, 42); !errors.Is(err, os.ErrExist) {
+	if _, err := join(root, "c1", r, 42); !errors.Is(err, os.ErrExist) {
 		t.Errorf("a monitoring group that is there: %v", err)
 	}
-	g, err := Join(root, "c2", r, 42)
+	g, err := join(root, "c2", r, 42)
 	if err == nil || g.Monitor != root+"/gold/mon_groups/c2" {
 		t.Errorf("%+v, %v", g, err)
 	}

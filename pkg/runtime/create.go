@@ -276,7 +276,7 @@ func (c *creation) adopt() error {
 	}
 	c.StartTime = p.start
 	if rdt := c.spec.Linux.IntelRdt; rdt != nil {
-		c.Resctrl, err = resctrl.Join(resctrl.Root(), c.ID, rdt, c.Pid)
+		err = c.joinResctrl(resctrl.Root(), rdt, c.Pid)
 	}
 	if err := errors.Join(err, c.save()); err != nil { // also what an error has left is to be removed
 		return err

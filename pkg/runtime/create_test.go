@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
@@ -96,6 +97,30 @@ func TestClaimLeavesOthersAlone(t *testing.T) {
 	}
 	if err := ours.occupy(); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("deleted: %v", err)
+	}
+}
+
+// Scenario: box-runtime is killed as soon as it has made a group of caches; delete finds
+// it. (Here the kernel makes no files in it, so that nothing else happens to it.)
+func TestGroupOfKilledCreate(t *testing.T) {
+	c := claimant(t)
+	if err := c.claim(); err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	err := c.joinResctrl(root, &specs.LinuxIntelRdt{L3CacheSchema: "L3:0=f"}, os.Getpid())
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("join: %v", err)
+	}
+	if _, err := os.Stat(root + "/c1"); err != nil {
+		t.Fatal(err)
+	}
+	c.unlock()
+	if err := c.rt.Delete(t.Context(), "c1", true); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(root); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
 	}
 }
 

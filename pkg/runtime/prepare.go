@@ -16,7 +16,6 @@ import (
 	"box/pkg/launch"
 	"box/pkg/namespaces"
 	"box/pkg/plan"
-	"box/pkg/resctrl"
 	"box/pkg/rootfs"
 	"box/pkg/seccomp"
 	"box/pkg/spec"
@@ -129,15 +128,6 @@ func newSet(s *specs.Spec) (*namespaces.Set, error) {
 		set.Unprivileged(uid, os.Getegid())
 	}
 	return set, nil
-}
-
-// checkResctrl checks linux.intelRdt against the host, which is looked at only if it is
-// asked for.
-func checkResctrl(r *specs.LinuxIntelRdt) error {
-	if r == nil {
-		return nil
-	}
-	return resctrl.Check(r, resctrl.Root())
 }
 
 // launch starts the program in its namespaces and its cgroup.

@@ -110,7 +110,7 @@ func (c *restoration) startInGroup(cmd *exec.Cmd) error {
 	}
 	pid := cmd.Process.Pid
 	if rdt := c.spec.Linux.IntelRdt; rdt != nil { // what criu forks is in its group
-		if c.Resctrl, err = resctrl.Join(resctrl.Root(), c.ID, rdt, pid); err != nil {
+		if err := c.joinResctrl(resctrl.Root(), rdt, pid); err != nil {
 			return err
 		}
 	}
