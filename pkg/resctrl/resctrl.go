@@ -4,8 +4,8 @@
 //
 // A group is a directory, named by linux.intelRdt.closID or, without that, by the
 // container's id. The package makes it where the specification says so, writes its
-// schemata, adds processes, and removes what it has made; it measures nothing. It never
-// mounts the file system: on a host that has not mounted it, asking for a group is an
+// schemata, adds processes, reads the kernel's figures, and removes what it has made. It
+// never mounts the file system: on a host that has not mounted it, asking for a group is an
 // error (config-linux.md, IntelRdt).
 //
 // All of it is done by the parent, by pid; a container sees nothing of it. Files here are

@@ -124,6 +124,18 @@ func TestGroupOfKilledCreate(t *testing.T) {
 	}
 }
 
+// Who is in no group of caches has no figures of one, and no error.
+func TestStatsWithoutGroupOfCaches(t *testing.T) {
+	c := &container{}
+	if s, err := c.resctrlStats(); err != nil || s.Schemata != nil {
+		t.Errorf("have %+v, %v", s, err)
+	}
+	c.Resctrl.Path = "/sys/fs/resctrl/box-none"
+	if _, err := c.resctrlStats(); err == nil {
+		t.Error("a group that is gone has figures")
+	}
+}
+
 // A container need not have a cgroup to have others of the kernel's groups.
 func TestEndWithoutCgroup(t *testing.T) {
 	made := filepath.Join(t.TempDir(), "c1")

@@ -7,6 +7,7 @@ import (
 	"box/internal/admit"
 	"box/internal/errdefs"
 	"box/pkg/cgroups/stats"
+	"box/pkg/resctrl"
 )
 
 // Event is one line of what events prints, in runc's form.
@@ -19,9 +20,8 @@ type Event struct {
 // Figures are what the kernel counts for a container.
 type Figures struct {
 	*stats.Stats
-	// IntelRdt is always empty: what resctrl measures is in the files of the container's
-	// monitoring group (linux.intelRdt.enableMonitoring).
-	IntelRdt struct{} `json:"intel_rdt"`
+	// IntelRdt is empty for containers without linux.intelRdt.
+	IntelRdt resctrl.Stats `json:"intel_rdt"`
 	// NetworkInterfaces is always null, as with runc for containers whose network an
 	// engine has made.
 	NetworkInterfaces []struct{} `json:"network_interfaces"`
@@ -45,7 +45,11 @@ func (c *container) stats() (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Event{Type: "stats", ID: c.ID, Data: &Figures{Stats: figures}}, nil
+	rdt, err := c.resctrlStats()
+	if err != nil {
+		return nil, err
+	}
+	return &Event{Type: "stats", ID: c.ID, Data: &Figures{Stats: figures, IntelRdt: rdt}}, nil
 }
 
 // Events emits the figures of a container once in each interval, and an event each

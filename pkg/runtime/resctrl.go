@@ -33,3 +33,12 @@ func (c *container) joinResctrl(root string, r *specs.LinuxIntelRdt, pid int) er
 	}
 	return err
 }
+
+// resctrlStats reads the figures of the container's group; a host is not even asked for
+// resctrl by a container without one.
+func (c *container) resctrlStats() (resctrl.Stats, error) {
+	if c.Resctrl.Path == "" {
+		return resctrl.Stats{}, nil
+	}
+	return c.Resctrl.Stats(resctrl.Root())
+}
