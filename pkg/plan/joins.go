@@ -6,6 +6,7 @@ import (
 	"box/pkg/launch"
 	"box/pkg/namespaces"
 	"box/pkg/rootfs"
+	"box/pkg/sched"
 	"box/pkg/terminal"
 )
 
@@ -90,6 +91,7 @@ func (h *Hook) Assemble() (*Assembly, error) {
 	}
 	if h.Join != 0 || h.Process != nil {
 		b.add(becomeUntraceable, createSession)
+		sched.AddCPUReset(b.Plan) // as the container itself: those of the host keep the caller's
 	}
 	if HookEnters(h.Join) {
 		namespaces.AddEnter(b.Plan, launch.Int(h.Pidfd), h.Join)

@@ -145,6 +145,36 @@ func TestAffinityIsReset(t *testing.T) {
 	}
 }
 
+// Hooks that run in the container have its CPUs, as with runc, whose init runs them; those
+// of the host keep the caller's.
+func TestAffinityOfHooks(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("needs two CPUs")
+	}
+	b := newBench(t, "sleep", "1000")
+	note := func(file string) []specs.Hook {
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "while read a b; do case $a in Cpus_allowed_list:) echo $b; esac; done < /proc/self/status > " + file}}}
+	}
+	b.spec.Hooks = &specs.Hooks{CreateRuntime: note("runtime"), CreateContainer: note("container"), StartContainer: note("/tmp/start"), Poststart: note("poststart")}
+	run := func(what string, want map[string]string) {
+		b.save()
+		b.onOneCPU("create", b.id)
+		b.onOneCPU("start", b.id)
+		b.do("delete", "--force", b.id)
+		for file, cpus := range want {
+			if got := strings.TrimSpace(testkit.Text(t, filepath.Join(b.bundle, file))); got != cpus {
+				t.Errorf("%s: the hook that wrote %s ran on %s, want %s", what, file, got, cpus)
+			}
+		}
+	}
+	status := testkit.Text(t, "/proc/self/status")
+	_, all, _ := strings.Cut(status, "Cpus_allowed_list:")
+	all = strings.Fields(all)[0]
+	run("all CPUs", map[string]string{"runtime": "0", "poststart": "0", "rootfs/container": all, "rootfs/tmp/start": all})
+	b.spec.Linux.Resources = &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "1"}}
+	run("one CPU for the container", map[string]string{"runtime": "0", "rootfs/container": "1", "rootfs/tmp/start": "1"})
+}
+
 func TestAffinityOfExec(t *testing.T) {
 	if runtime.NumCPU() < 2 {
 		t.Skip("needs two CPUs")

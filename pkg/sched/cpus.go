@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
+	"box/pkg/launch"
 )
 
 // maxCPUs is the largest number of CPUs that a kernel is built for (CONFIG_NR_CPUS with
@@ -107,14 +108,31 @@ func SetCPUs(pid int, cpus Mask) error {
 // kernels remember what was set before a process came into a cpuset, and would keep a
 // container to the CPUs of the service that has started it.
 func ResetCPUs(pid int) error {
-	var all [maxCPUs / 8]byte
-	for i := range all {
-		all[i] = 0xff
-	}
+	all := everyCPU()
 	if err := setAffinity(pid, all[:]); err != nil {
 		return fmt.Errorf("reset CPU affinity: %w", err)
 	}
 	return nil
+}
+
+func everyCPU() (all [maxCPUs / 8]byte) {
+	for i := range all {
+		all[i] = 0xff
+	}
+	return all
+}
+
+// AddCPUReset adds the step by which a program does for itself what ResetCPUs does for
+// others: one that waits for nobody would be at its work before they have done it. As
+// there, it goes on where it may not.
+func AddCPUReset(p *launch.Plan) {
+	mask := everyCPU()
+	p.Add(launch.Step{
+		Name: "reset CPU affinity", Call: launch.SchedSetaffinity,
+		Args:  launch.Args{launch.Int(0), launch.Int(len(mask)), launch.Bytes(mask[:], func() string { return "{every CPU}" })},
+		Allow: []launch.Allow{{Errno: launch.AnyErrno}},
+		Why:   "what keeps the caller to some CPUs is none of the container's business; a filter may forbid the call later",
+	})
 }
 
 func setAffinity(pid int, cpus Mask) error {

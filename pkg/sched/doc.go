@@ -5,8 +5,8 @@
 //
 // What one process can set on another is a function with a pid (Scheduler, IOPriority,
 // SetCPUs, ResetCPUs), for the parent, which may hold privileges that the container does
-// not have. What a process can only set on itself is a step of its launch program
-// (AddMemoryPolicy, AddPersonality).
+// not have. What a process can only set on itself, or has to have before its parent could
+// set it, is a step of its launch program (AddMemoryPolicy, AddPersonality, AddCPUReset).
 //
 // It knows no container and no control group, and reads nothing of the host: values that
 // this machine does not have (a CPU, a node) are refused by the kernel. What is wrong
