@@ -116,6 +116,9 @@ func (p *Program) outOfReach(files []uintptr) (int, error) {
 	}
 	above := int(highest) + len(files) + 3
 	fd, err := unix.FcntlInt(p.file.Fd(), unix.F_DUPFD_CLOEXEC, above)
+	if err == unix.EINVAL { // the limit is not above that (fcntl(2))
+		err = unix.EMFILE
+	}
 	if err != nil {
 		return -1, fmt.Errorf("start launch program: duplicate its descriptor to %d or above: %w", above, err)
 	}

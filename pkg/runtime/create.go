@@ -422,6 +422,7 @@ func (c *creation) abandon(ctx context.Context, cause error) error {
 		_ = c.proc.Kill()
 		_, _ = c.proc.Wait()
 	}
+	c.closeAll() // a lack of descriptors may be the cause, and removing needs some
 	if err := c.rt.remove(ctx, c.container, c.hooked); err != nil {
 		return fmt.Errorf("%w; remove what it left: %w", cause, err)
 	}
@@ -429,6 +430,12 @@ func (c *creation) abandon(ctx context.Context, cause error) error {
 }
 
 func (c *creation) close() {
+	c.closeAll()
+	c.unlock()
+}
+
+// closeAll closes what is open, but for the lock; it may be called again.
+func (c *creation) closeAll() {
 	if c.stay {
 		launch.StopRelay()
 	}
@@ -444,12 +451,12 @@ func (c *creation) close() {
 		c.fds.started()
 	}
 	c.spaces.Close()
+	c.spaces = nil
 	if c.group != nil {
 		_ = c.group.Close() // a failed create has not come to Launch, and has its own error
 	}
 	c.set.Drop()
 	c.tty.close()
-	c.unlock()
 }
 
 func (c *creation) unlock() {

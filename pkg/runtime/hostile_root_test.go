@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -215,6 +216,28 @@ func TestKilledCreateCanBeDeleted(t *testing.T) {
 		b.nothingLeft()
 	}
 	t.Logf("found after the kill: %v", stages)
+}
+
+// Scenario: the limit of open files is too low for a create, by more or by less; it says so
+// in one line, and leaves nothing that the next would find, which takes descriptors, too.
+func TestCreateWithFewDescriptors(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	b.spec.Process.Rlimits = nil
+	b.save()
+	t.Cleanup(func() { b.try("delete", "--force", b.id) })
+	for limit := 5; ; limit += 1 + limit/20 {
+		create := b.command("create", b.id)
+		create.Args = append([]string{"sh", "-c", `ulimit -n "$0"; exec "$@"`, strconv.Itoa(limit)}, create.Args...)
+		create.Path = "/bin/sh"
+		r := finish(t, create)
+		if r.code == 0 {
+			t.Logf("enough are %d", limit)
+			break
+		}
+		if !strings.HasSuffix(r.err, ": too many open files\n") || strings.Count(r.err, "\n") != 1 || limit > 500 {
+			t.Fatalf("at most %d descriptors: %s", limit, r.err)
+		}
+	}
 }
 
 func timeOf(t *testing.T, b *bench) time.Duration {
