@@ -337,39 +337,28 @@ func (g *Group) enterOne(m member) (undo []func() error, err error) {
 // makeRoom lets one more task into the group for a moment: the thread is one, and
 // with the smallest limits there is no place for its child beside it.
 func (g *Group) makeRoom(m member) (undo []func() error, err error) {
-	if _, limited, err := m.processLimit(); !limited {
+	r := raise{file: m.file("pids.max")}
+	if _, limited, err := processLimit(r.file); !limited {
 		return nil, err
 	}
-	release, err := g.hold(forkPatience)
+	l, err := g.hold(forkPatience)
 	if err != nil {
 		return nil, err
 	}
-	limit, limited, err := m.processLimit() // as it is now that nobody else changes it
+	var limited bool
+	r.limit, limited, err = processLimit(r.file) // as it is now that nobody else changes it
 	if limited {
-		err = kernfs.Write(m.file("pids.max"), strconv.FormatUint(limit+1, 10))
+		l.note(r)
+		err = r.do()
 	}
 	if err != nil || !limited {
-		release()
+		l.release()
 		return nil, err
 	}
 	return []func() error{func() error {
-		defer release()
-		now, limited, err := m.processLimit()
-		if err != nil || !limited || now != limit+1 { // somebody who did not wait has changed it
-			return err
-		}
-		return kernfs.Write(m.file("pids.max"), strconv.FormatUint(limit, 10))
+		defer l.release()
+		return r.undo()
 	}}, nil
-}
-
-// processLimit reads pids.max, which may be "max".
-func (m member) processLimit() (limit uint64, limited bool, err error) {
-	data, err := kernfs.Read(m.file("pids.max"))
-	if err != nil {
-		return 0, false, err
-	}
-	limit, err = strconv.ParseUint(strings.TrimSpace(data), 10, 63)
-	return limit, err == nil, nil
 }
 
 // Exists tells whether the group is there in any hierarchy. It may be asked of nil.

@@ -19,10 +19,23 @@ import (
 )
 
 // TestMain is also the program that tests run inside a group: it prints its own
-// groups and waits until it is killed.
+// groups and waits until it is killed. With the path of a group and the directory of its
+// lock as arguments it makes room in that group before.
 func TestMain(m *testing.M) {
 	if os.Getenv("LEGACY_TEST_CHILD") == "" {
 		os.Exit(m.Run())
+	}
+	if len(os.Args) == 3 {
+		g, err := Find(os.Args[1])
+		if err == nil {
+			g.Guard(os.Args[2])
+			pids, _ := g.member("pids")
+			_, err = g.makeRoom(pids)
+		}
+		if err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
 	}
 	data, _ := os.ReadFile("/proc/self/cgroup")
 	os.Stdout.Write(append(data, '.'))
@@ -62,13 +75,20 @@ func newGroup(t *testing.T) *Group {
 // what it saw of its groups.
 func child(t *testing.T, g *Group) (*exec.Cmd, string) {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe")
+	return program(t, g.Within)
+}
+
+// program starts this program anew; start calls what it is given.
+func program(t *testing.T, start func(func() error) error, args ...string) (*exec.Cmd, string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = []string{"LEGACY_TEST_CHILD=1"}
+	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Within(cmd.Start); err != nil {
+	if err := start(cmd.Start); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -191,12 +211,64 @@ func TestStuckBirth(t *testing.T) {
 	m.expectLimit(t, "90")
 }
 
+// TestRoomOfTheKilled: who makes room and is killed leaves the limit one too high; whoever
+// comes next puts it back, and not a limit that was meant.
+func TestRoomOfTheKilled(t *testing.T) {
+	g, m := newLimited(t, "100")
+	kill := func() {
+		t.Helper()
+		cmd, _ := program(t, func(start func() error) error { return start() }, m.path, g.guard)
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+	}
+	hold := func() {
+		t.Helper()
+		release, err := g.Hold()
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+	}
+	kill()
+	m.expectLimit(t, "101")
+	next := exec.Command("/bin/true")
+	if err := errors.Join(g.Within(next.Start), next.Wait()); err != nil {
+		t.Error(err)
+	}
+	m.expectLimit(t, "100")
+	set := func(limit string) { // by somebody who knows nothing of us
+		t.Helper()
+		if err := kernfs.Write(m.file("pids.max"), limit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("101")
+	hold()
+	m.expectLimit(t, "101")
+	set("100")
+	kill()
+	kill()
+	m.expectLimit(t, "101")
+	if err := changeLimit(g, m, "101", time.Minute); err != nil {
+		t.Error(err)
+	}
+	hold()
+	m.expectLimit(t, "101")
+	kill()
+	m.expectLimit(t, "102")
+	set("7")
+	hold()
+	m.expectLimit(t, "7")
+}
+
 func changeLimit(g *Group, m member, to string, patience time.Duration) error {
-	release, err := g.hold(patience)
+	l, err := g.hold(patience)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer l.release()
 	return kernfs.Write(m.file("pids.max"), to)
 }
 
