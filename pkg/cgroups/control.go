@@ -25,8 +25,9 @@ func (c *Cgroup) Kill() error {
 		return c.legacy.Kill()
 	}
 	err := c.write("cgroup.kill", "1")
-	if kernfs.Gone(err) && unix.Access(c.Dir(), unix.F_OK) == nil {
-		err = c.killFrozen() // the kernel has no such file
+	// The kernel has no such file, or not for a threaded group.
+	if kernfs.Gone(err) && unix.Access(c.Dir(), unix.F_OK) == nil || errors.Is(err, unix.EOPNOTSUPP) {
+		err = c.killFrozen()
 	}
 	if kernfs.Gone(err) {
 		err = nil
@@ -37,8 +38,8 @@ func (c *Cgroup) Kill() error {
 	return err
 }
 
-// killFrozen does the same on older kernels: nobody forks in a frozen group, and
-// a deadly signal gets through to its processes.
+// killFrozen does the same process by process: nobody forks in a frozen group, and a
+// deadly signal gets through to its processes.
 func (c *Cgroup) killFrozen() error {
 	if err := c.write("cgroup.freeze", "1"); err != nil {
 		return err

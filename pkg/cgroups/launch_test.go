@@ -88,7 +88,8 @@ func TestLaunchNearInit(t *testing.T) {
 	}
 }
 
-// TestThreadedTree: below a threaded group only threaded groups take processes.
+// TestThreadedTree: below a threaded group only threaded groups take processes. The kernel
+// does not list those of such a group, nor kill them all at once.
 func TestThreadedTree(t *testing.T) {
 	c := newGroup(t)
 	if c.root == "" {
@@ -118,12 +119,18 @@ func TestThreadedTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	if have := groupOf(t, cmd.Process.Pid); have != sub.path {
 		t.Errorf("the process is in %s, want %s", have, sub.path)
+	}
+	if have := onlyProc(t, sub); have != cmd.Process.Pid {
+		t.Errorf("the group has process %d, want %d", have, cmd.Process.Pid)
+	}
+	if err := sub.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("the process ended with %v", err)
 	}
 }
 

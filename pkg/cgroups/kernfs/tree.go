@@ -48,11 +48,9 @@ func rmdir(parent int, name string) (more bool, err error) {
 func Procs(dirs ...string) ([]int, error) {
 	var pids []int
 	for _, dir := range dirs {
-		more, err := appendProcs(&pids, unix.AT_FDCWD, dir)
-		if err == nil && more {
-			err = walk(dir, func(parent *os.File, name string) (bool, error) {
-				return appendProcs(&pids, int(parent.Fd()), name)
-			}, nil)
+		err := appendBelow(&pids, dir, "cgroup.procs")
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			err = appendLeaders(&pids, dir)
 		}
 		if err != nil {
 			return nil, err
@@ -62,23 +60,62 @@ func Procs(dirs ...string) ([]int, error) {
 	return slices.Compact(pids), nil
 }
 
-// appendProcs reads the processes of one group. The link count of its directory tells
+// appendLeaders reads the processes of a threaded group, which lists threads only
+// (cgroup-v2.rst, "Threads").
+func appendLeaders(pids *[]int, dir string) error {
+	var threads []int
+	if err := appendBelow(&threads, dir, "cgroup.threads"); err != nil {
+		return err
+	}
+	for _, thread := range threads {
+		status, err := Read("/proc/" + strconv.Itoa(thread) + "/status")
+		if Gone(err) || errors.Is(err, unix.ESRCH) {
+			continue // it has ended
+		}
+		if err != nil {
+			return err
+		}
+		_, rest, _ := strings.Cut(status, "\nTgid:\t")
+		leader, _, _ := strings.Cut(rest, "\n")
+		pid, err := strconv.Atoi(leader)
+		if err != nil {
+			return errdefs.New(errdefs.ErrCorrupt, "read the process of thread %d: %w", thread, err)
+		}
+		*pids = append(*pids, pid)
+	}
+	return nil
+}
+
+// appendBelow reads what a file lists in the group of a directory and in those below it.
+func appendBelow(list *[]int, dir, file string) error {
+	more, err := appendOne(list, unix.AT_FDCWD, dir, file)
+	if err != nil || !more {
+		return err
+	}
+	return walk(dir, func(parent *os.File, name string) (bool, error) {
+		more, err := appendOne(list, int(parent.Fd()), name, file)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			return true, nil // it is threaded: the processes of its threads are listed above it
+		}
+		return more, err
+	}, nil)
+}
+
+// appendOne reads what a file lists in one group. The link count of its directory tells
 // whether there may be groups below, which saves reading it: a group has dozens of
 // files, and most have nothing below.
-func appendProcs(pids *[]int, parent int, dir string) (more bool, err error) {
-	data, err := readAt(parent, dir+"/cgroup.procs")
-	// Threaded groups do not list processes; those of their threads are listed above
-	// them.
-	if err != nil && !Gone(err) && !errors.Is(err, unix.EOPNOTSUPP) {
+func appendOne(list *[]int, parent int, dir, file string) (more bool, err error) {
+	data, err := readAt(parent, dir+"/"+file)
+	if err != nil && !Gone(err) {
 		return false, err
 	}
 	for line := range strings.FieldsSeq(data) {
-		pid, err := strconv.Atoi(line)
+		id, err := strconv.Atoi(line)
 		if err != nil {
-			return false, errdefs.New(errdefs.ErrCorrupt, "read %s/cgroup.procs: %w", dir, err)
+			return false, errdefs.New(errdefs.ErrCorrupt, "read %s/%s: %w", dir, file, err)
 		}
-		if pid > 0 { // 0 is a process of another pid namespace
-			*pids = append(*pids, pid)
+		if id > 0 { // 0 is a process of another pid namespace
+			*list = append(*list, id)
 		}
 	}
 	var st unix.Stat_t
