@@ -125,8 +125,10 @@ func (c *compiler) step(i, off int, written []bool) {
 	}
 	var args [maxArgs]uint64
 	mask := byte(0)
-	for n := range s.Args {
-		a := s.Args[n]
+	for n, a := range s.Args {
+		if a == nil {
+			continue
+		}
 		if slot, ok := a.(Slot); ok {
 			if slot == discard || int(slot) >= len(written) || !written[slot] {
 				c.fail(i, "argument %d is slot %q, which no step stores to", n+1, c.plan.slotName(slot))
