@@ -38,7 +38,7 @@ const (
 // Compile lays the plan out as a static ELF program for arch. It fails on plans that
 // refer to what is not there: an unplaced label, a slot that no step stores to.
 func Compile(p *Plan, arch Arch) ([]byte, error) {
-	c := compiler{plan: p, text: make(map[Text]uint64, len(p.steps)/2), data: make(map[*Data]uint64, len(p.steps)/4)}
+	c := compiler{plan: p, data: make(map[*Data]uint64, len(p.steps)/4)}
 	if err := c.check(arch); err != nil {
 		return nil, err
 	}
@@ -56,7 +56,6 @@ type compiler struct {
 	plan *Plan
 	arch Arch
 	out  []byte
-	text map[Text]uint64
 	data map[*Data]uint64
 	err  error
 }
@@ -199,15 +198,11 @@ func (c *compiler) within(d *Data, off, n int) {
 // placeText refuses a text with a NUL inside: the kernel would take the part before
 // it for the whole, unseen.
 func (c *compiler) placeText(t Text) uint64 {
-	addr, ok := c.text[t]
-	if !ok {
-		if strings.IndexByte(string(t), 0) >= 0 {
-			c.err = errors.Join(c.err, errdefs.New(errdefs.ErrInvalid, "compile plan: text %q holds a NUL byte", t))
-		}
-		addr = address(len(c.out))
-		c.out = append(append(c.out, t...), 0)
-		c.text[t] = addr
+	if strings.IndexByte(string(t), 0) >= 0 {
+		c.err = errors.Join(c.err, errdefs.New(errdefs.ErrInvalid, "compile plan: text %q holds a NUL byte", t))
 	}
+	addr := address(len(c.out))
+	c.out = append(append(c.out, t...), 0)
 	return addr
 }
 

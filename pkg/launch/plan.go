@@ -21,8 +21,8 @@ func (a *Args) count() int {
 // Int is a constant argument. Negative values such as AT_FDCWD are sign-extended.
 type Int int64
 
-// Text is the address of a NUL-terminated string in the program's data. Equal texts
-// share one place.
+// Text is the address of a NUL-terminated string in the program's data. Each has a place of
+// its own: to find out which are equal takes longer than to write them.
 type Text string
 
 // Slot is a value that a step stores (Step.Into) and later steps take as argument:
