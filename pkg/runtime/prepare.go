@@ -214,7 +214,7 @@ func (c *creation) keepFilter(filter []unix.SockFilter, flags uint) error {
 func (c *container) filter() ([]unix.SockFilter, error) {
 	data, err := readFile(c.path(filterFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, c.missing()
 	}
 	if err != nil {
 		return nil, err

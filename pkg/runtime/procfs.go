@@ -175,9 +175,10 @@ func writeNew(path string, data []byte) error {
 }
 
 // removeState removes a state directory with the files we put there; anything else
-// in it (a temporary file of a killed process) takes the longer way.
+// in it (a temporary file of a killed process) takes the longer way. The record comes
+// first: who misses another file looks whether there is one (container.missing).
 func removeState(dir string) error {
-	for _, name := range []string{startFifo, filterFile, configFile, recordFile} {
+	for _, name := range []string{recordFile, startFifo, filterFile, configFile} {
 		_ = unix.Unlink(dir + "/" + name)
 	}
 	if err := unix.Rmdir(dir); err == nil || err == unix.ENOENT {

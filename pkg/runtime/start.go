@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -124,6 +125,9 @@ func openFifo(name string, flags int) (int, error) {
 // config reads the container's configuration as it was at create.
 func (c *container) config() (*specs.Spec, error) {
 	data, err := readFile(c.path(configFile))
+	if errors.Is(err, fs.ErrNotExist) && c.missing() != nil {
+		return nil, c.missing()
+	}
 	if err != nil {
 		return nil, err
 	}

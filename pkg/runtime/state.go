@@ -120,6 +120,15 @@ func (r *Runtime) withoutRecord(id string) error {
 	return errdefs.New(errdefs.ErrNotFound, "container does not exist: %s", id)
 }
 
+// missing is asked when one of the container's files is not there: has somebody deleted
+// it since its record was read?
+func (c *container) missing() error {
+	if _, err := os.Stat(c.path(recordFile)); errors.Is(err, fs.ErrNotExist) {
+		return errdefs.New(errdefs.ErrNotFound, "container does not exist: %s", c.ID)
+	}
+	return nil
+}
+
 // save replaces the record. The root lies on a tmpfs, so nothing is synced.
 func (c *container) save() error {
 	data, err := strictjson.Append(make([]byte, 0, usualRecord), &c.record, recordMembers)

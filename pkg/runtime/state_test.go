@@ -3,6 +3,9 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -66,4 +69,31 @@ func ExampleValidateID() {
 	// Output:
 	// <nil>
 	// invalid container ID format: "../web"
+}
+
+// TestDeletedMeanwhile: who has read the record and then misses a file of a container that
+// is deleted must not take it for one that was never there, as a seccomp filter need not be.
+func TestDeletedMeanwhile(t *testing.T) {
+	c := &container{dir: filepath.Join(t.TempDir(), "c"), record: record{State: State{ID: "c"}}}
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.save(); err != nil {
+		t.Fatal(err)
+	}
+	if filter, err := c.filter(); filter != nil || err != nil {
+		t.Errorf("without a filter: %v, %v", filter, err)
+	}
+	if _, err := c.config(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a configuration: %v", err)
+	}
+	if err := removeState(c.dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.filter(); !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("filter: %v", err)
+	}
+	if _, err := c.config(); !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("configuration: %v", err)
+	}
 }
