@@ -147,11 +147,13 @@ func TestPlan(t *testing.T) {
 			"setns(5, CLONE_NEWNET)", "setns(6, CLONE_NEWNS)", "unshare(CLONE_NEWCGROUP)", "unshare(CLONE_NEWTIME)",
 			`openat(AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY|O_NOFOLLOW|O_CLOEXEC, 0) -> $timens_offsets`,
 			`write($timens_offsets, "monotonic 7 9\nboottime -5 0\n", 28)`,
+			`openat(AT_FDCWD, "/proc/self/ns/time_for_children", O_CLOEXEC, 0) -> $time_for_children`, "setns($time_for_children, CLONE_NEWTIME)",
 		}},
 		{[]string{"user=/u", "network=/n", "uts", "cgroup", "time"}, []string{
 			"unshare(CLONE_NEWTIME)", // what belongs to the host's root is written as that
 			`openat(AT_FDCWD, "/proc/self/timens_offsets", O_WRONLY|O_NOFOLLOW|O_CLOEXEC, 0) -> $timens_offsets`,
 			`write($timens_offsets, "monotonic 7 9\nboottime -5 0\n", 28)`,
+			`openat(AT_FDCWD, "/proc/self/ns/time_for_children", O_CLOEXEC, 0) -> $time_for_children`, "setns($time_for_children, CLONE_NEWTIME)",
 			"setns(6, CLONE_NEWNET) -> $result", "setns(5, CLONE_NEWUSER)", "setresgid(0, 0, 0)", "setresuid(0, 0, 0)",
 			"expect($result, -1, 0x0, EPERM)", "setns(6, CLONE_NEWNET)",
 			"unshare(CLONE_NEWUTS)", "unshare(CLONE_NEWCGROUP)",

@@ -116,9 +116,9 @@ func (s *Set) AddCgroup(p *launch.Plan) {
 	})
 }
 
-// AddTime adds the steps that make the new time namespace and set its offsets, if
-// the set has one. The program itself enters it with its next execve. The host's
-// procfs must still be at /proc, and the mount namespace not yet a joined one.
+// AddTime adds the steps that make the new time namespace, set its offsets and enter it,
+// if the set has one. The host's procfs must still be at /proc, and the mount namespace
+// not yet a joined one.
 func (s *Set) AddTime(p *launch.Plan) {
 	if !s.joinsUser() { // else AddJoins has done it
 		s.addTime(p)
@@ -131,13 +131,27 @@ func (s *Set) addTime(p *launch.Plan) {
 	}
 	p.Add(launch.Step{
 		Name: "create time namespace",
-		Why:  "by unshare, so that it is still empty when the offsets are written; the command enters it by its execve",
+		Why:  "by unshare, so that it is still empty when the offsets are written",
 		Call: launch.Unshare,
 		Args: launch.Args{launch.Int(unix.CLONE_NEWTIME)},
 	})
 	if len(s.offsets) > 0 {
 		s.addOffsets(p)
 	}
+	const path = "/proc/self/ns/time_for_children"
+	file := p.Slot("time_for_children")
+	p.Add(
+		launch.Step{
+			Name: "open " + path, Why: "it is the namespace that was made",
+			Call: launch.Openat, Into: file,
+			Args: launch.Args{launch.Cwd, launch.Text(path), launch.Int(unix.O_RDONLY | unix.O_CLOEXEC)},
+		},
+		launch.Step{
+			Name: "enter time namespace",
+			Why:  "a kernel such as 6.1 has children in it alone, not who executes a command: its clocks, hooks and whoever joins us by our number would miss it",
+			Call: launch.Setns, Args: launch.Args{file, launch.Int(unix.CLONE_NEWTIME)},
+		},
+	)
 }
 
 func (s *Set) addOffsets(p *launch.Plan) {

@@ -117,6 +117,33 @@ func TestTimeOffsets(t *testing.T) {
 	}
 }
 
+// TestTimeNamespaceIsTheCommandsOwn, and not its children's alone: a hook that runs before
+// the command, a further process and another container that names it find it, too.
+func TestTimeNamespaceIsTheCommandsOwn(t *testing.T) {
+	b := newBench(t, "sleep", "1000")
+	b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+	b.spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 7881}}
+	hook := b.bundle + "/hook" // in the host's file system
+	b.spec.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{
+		Path: "/bin/sh", Args: []string{"sh", "-c", "readlink /proc/self/ns/time >" + hook}, Env: []string{"PATH=/bin:/usr/bin"},
+	}}}
+	pid := b.background()
+	want := link(t, pid, "time")
+	if want == link(t, os.Getpid(), "time") || want != link(t, pid, "time_for_children") {
+		t.Errorf("the command is in %s, its children in %s", want, link(t, pid, "time_for_children"))
+	}
+	if got := testkit.Text(t, hook); got != want {
+		t.Errorf("the hook was in %s, want %s", got, want)
+	}
+	if got := b.do("exec", b.id, "readlink", "/proc/self/ns/time"); got != want {
+		t.Errorf("exec is in %s, want %s", got, want)
+	}
+	second := newBench(t, "sh", "-c", "readlink /proc/self/ns/time; busybox tr -s ' ' </proc/self/timens_offsets")
+	second.id += "-second"
+	second.join(specs.TimeNamespace, pid, "time")
+	second.expectOutput(want + "monotonic 7881 0\nboottime 0 0\n")
+}
+
 // sharedMounts takes the mount namespace out of the configuration, with what needs one.
 func (b *bench) sharedMounts() {
 	b.spec.Linux.Namespaces = slices.DeleteFunc(b.spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.MountNamespace })
