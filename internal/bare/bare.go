@@ -12,6 +12,7 @@ package bare
 
 import (
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -19,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Call is one system call of at most three arguments.
+// Call is one system call of at most three arguments; a fourth is 0.
 type Call struct {
 	Number        uintptr  // unix.SYS_…
 	First         *uintptr // the argument, which may be the Result of an earlier call
@@ -33,6 +34,14 @@ type Call struct {
 
 // Value is a first argument that is known.
 func Value(v uintptr) *uintptr { return &v }
+
+// Ended waits until the process has ended that a pidfd, which is not closed meanwhile, is
+// bound to.
+func Ended(pidfd *os.File) *Call {
+	poll := &unix.PollFd{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}
+	memory := unsafe.Slice((*byte)(unsafe.Pointer(poll)), unsafe.Sizeof(*poll))
+	return &Call{Name: "wait for process", Number: unix.SYS_PPOLL, First: Value(uintptr(unsafe.Pointer(poll))), Second: 1, Keep: memory}
+}
 
 // Thread is a thread that was started.
 type Thread struct {

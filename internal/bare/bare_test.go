@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -76,6 +77,35 @@ func TestFailure(t *testing.T) {
 	}
 	if _, err := unix.FcntlInt(dup.Result, unix.F_GETFD, 0); !errors.Is(err, unix.EBADF) {
 		t.Errorf("descriptor %d is open: %v", dup.Result, err)
+	}
+}
+
+// Ended is over with the process, and not before.
+func TestEnded(t *testing.T) {
+	r, w := pipe(t)
+	pidfd := -1
+	cmd := exec.Command("cat")
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &pidfd}
+	stdin, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	process := os.NewFile(uintptr(pidfd), "pidfd")
+	defer process.Close()
+	wait := Ended(process)
+	thread := start(t, wait, &Call{Name: "write", Number: unix.SYS_WRITE, First: Value(w.Fd()), Second: address([]byte("x")), Third: 1})
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}}, 20); n != 0 || err != nil {
+		t.Errorf("the process has not ended, and the wait for it has: %d, %v", n, err)
+	}
+	stdin.Close()
+	if err := errors.Join(cmd.Wait(), thread.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if wait.Result != 1 {
+		t.Errorf("ppoll returned %d, want 1", wait.Result)
 	}
 }
 

@@ -80,12 +80,11 @@ func (c *creation) goOn(ctx context.Context) error {
 func (c *creation) foreground(ctx context.Context, keep bool) (int, error) {
 	c.unlock()
 	admit.Leave()
-	letGo := c.holdMounts()
+	c.holdMounts()
 	code, err := c.tty.await(c.Pid)
 	if err == nil {
 		c.Pid = 0 // reaped: the number may be a stranger's soon
 	}
-	letGo()
 	if keep {
 		return code, err
 	}
@@ -100,22 +99,20 @@ func (c *creation) foreground(ctx context.Context, keep bool) (int, error) {
 	return code, errors.Join(err, c.rt.remove(ctx, c.container, c.Hooks))
 }
 
-// holdMounts keeps the container's mount namespace beyond the end of the command, until
-// the function that it returns is called. Whoever is last in a mount namespace waits
-// until the kernel has taken all mounts down (an RCU grace period, 0.2 ms): not the
-// init, for whose end we wait, but a thread of ours, beside the cleanup. Nobody waits
-// for that thread, but our caller does: a process ends with its last thread.
-func (c *creation) holdMounts() (letGo func()) {
+// holdMounts keeps the container's mount namespace beyond the end of the command. Whoever
+// is last in a mount namespace waits until the kernel has taken all mounts down (an RCU
+// grace period, 0.2 ms): not the init, for whose end we wait, but a thread of ours, beside
+// the cleanup. It waits for the same end. Nobody waits for that thread, but our caller
+// does: a process ends with its last thread.
+func (c *creation) holdMounts() {
 	if c.Chroot { // the namespace is not the container's own
-		return func() {}
+		return
 	}
 	fd, err := unix.Open("/proc/"+strconv.Itoa(c.Pid)+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil { // the command has ended already, or may not be looked at
-		return func() {}
+		return
 	}
-	return func() {
-		if _, err := bare.Start(&bare.Call{Number: unix.SYS_CLOSE, First: bare.Value(uintptr(fd))}); err != nil {
-			_ = unix.Close(fd)
-		}
+	if _, err := bare.Start(bare.Ended(c.proc.Pidfd), &bare.Call{Number: unix.SYS_CLOSE, First: bare.Value(uintptr(fd))}); err != nil {
+		_ = unix.Close(fd)
 	}
 }
