@@ -91,8 +91,14 @@ func makeRoot(job *vm.Job) error {
 }
 
 // switchRoot moves the overlay over the initial file system, which cannot be
-// pivoted away (pivot_root(2), NOTES).
+// pivoted away (pivot_root(2), NOTES). Its procfs and sysfs go before: out of sight of
+// everybody, they would make the kernel allow anybody to mount one without masks.
 func switchRoot() error {
+	for _, path := range []string{"/proc", "/sys"} {
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount the initial %s: %w", path, err)
+		}
+	}
 	if err := os.Chdir(root); err != nil {
 		return err
 	}
