@@ -84,10 +84,10 @@ engines: check-root build ## run all tests of engines on this host, those that m
 	@GO='$(GO)' sh scripts/cri-tools.sh crictl >/dev/null
 	@BOX_ENGINES=all BOX_BIN=$(CURDIR)/bin $(GO) test -count=1 -timeout 1h -v -run '$(or $(FOCUS),.)' ./test/engines
 
-engines-vm: check-root ## ask every engine in the test VM whether limits are felt: cgroup v2, both drivers, rootless
+engines-vm: check-root ## ask every engine in the test VM whether limits are felt and checkpoints restored: cgroup v2, both drivers, rootless
 	@sh scripts/test-deps.sh
 	@GO='$(GO)' sh scripts/cri-tools.sh crictl >/dev/null
-	@BOX_ENGINES_VM=all $(GO) test -count=1 -timeout 2h -v -run 'TestEngines/$(or $(FOCUS),.)' ./test/vm
+	@BOX_ENGINES_VM=all $(GO) test -count=1 -timeout 3h -v -run 'TestEngines/$(or $(FOCUS),.)' ./test/vm
 
 fuzz: check-go ## run every fuzz target in turn (TIME=1m each)
 	@GO='$(GO)' sh scripts/fuzz.sh $(or $(TIME),1m) $(PATTERN)

@@ -11,7 +11,8 @@ import (
 )
 
 // TestEngines asks the engines whether limits are felt where every controller is there, with
-// runc and box-runtime, both managers of groups, and podman without root.
+// runc and box-runtime, both managers of groups, and podman without root; and has them write
+// containers to disk where there is a kernel that criu works with.
 func TestEngines(t *testing.T) {
 	if os.Getenv("BOX_ENGINES_VM") != "all" {
 		t.Skip("takes minutes: make engines-vm")
@@ -27,6 +28,7 @@ func TestEngines(t *testing.T) {
 		{"docker-systemd", "systemd", "TestFeltDocker$", vm.Systemd},
 		{"podman-systemd", "systemd", "TestFeltPodman$", vm.Systemd},
 		{"podman-rootless", "systemd", "TestFeltRootless$", vm.SystemdUser},
+		{"checkpoint", "cgroupfs", "TestCheckpoint", vm.Root},
 	} {
 		t.Run(run.name, func(t *testing.T) {
 			cache, err := os.UserCacheDir()
@@ -40,7 +42,7 @@ func TestEngines(t *testing.T) {
 			if list := os.Getenv("BOX_ENGINES_RUNTIMES"); list != "" {
 				env = append(env, "BOX_ENGINES_RUNTIMES="+list)
 			}
-			testkit.VMTests(t, vm.Config{Mode: run.mode, Env: env, Timeout: 15 * time.Minute}, "./test/engines", "-test.run="+run.tests)
+			testkit.VMTests(t, vm.Config{Mode: run.mode, Env: env, Timeout: 30 * time.Minute}, "./test/engines", "-test.run="+run.tests)
 		})
 	}
 }
