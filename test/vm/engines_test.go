@@ -29,6 +29,7 @@ func TestEngines(t *testing.T) {
 		{"podman-systemd", "systemd", "TestFeltPodman$", vm.Systemd},
 		{"podman-rootless", "systemd", "TestFeltRootless$", vm.SystemdUser},
 		{"checkpoint", "cgroupfs", "TestCheckpoint", vm.Root},
+		{"checkpoint-systemd", "systemd", "TestCheckpoint", vm.Systemd},
 	} {
 		t.Run(run.name, func(t *testing.T) {
 			cache, err := os.UserCacheDir()
