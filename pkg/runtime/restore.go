@@ -68,7 +68,7 @@ func (r *Runtime) Restore(ctx context.Context, id string, o RestoreOptions) (int
 	if o.Run.Detach {
 		return 0, nil
 	}
-	return c.foreground(ctx, o.Run.Keep)
+	return c.foreground(ctx, rc.pidfd, o.Run.Keep)
 }
 
 // restore does the work of Restore up to the point where the processes run.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -55,7 +56,7 @@ func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (int, error)
 	if o.Detach {
 		return 0, nil
 	}
-	return c.foreground(ctx, o.Keep)
+	return c.foreground(ctx, c.proc.Pidfd, o.Keep)
 }
 
 // goOn waits for the execve of a program that runs through, or starts one that waits.
@@ -77,10 +78,10 @@ func (c *creation) goOn(ctx context.Context) error {
 
 // foreground waits for the command and cleans up after it. The lock is given back
 // meanwhile: kill, exec and state are for running containers.
-func (c *creation) foreground(ctx context.Context, keep bool) (int, error) {
+func (c *creation) foreground(ctx context.Context, pidfd *os.File, keep bool) (int, error) {
 	c.unlock()
 	admit.Leave()
-	c.holdMounts()
+	c.holdMounts(pidfd)
 	code, err := c.tty.await(c.Pid)
 	if err == nil {
 		c.Pid = 0 // reaped: the number may be a stranger's soon
@@ -104,7 +105,7 @@ func (c *creation) foreground(ctx context.Context, keep bool) (int, error) {
 // grace period, 0.2 ms): not the init, for whose end we wait, but a thread of ours, beside
 // the cleanup. It waits for the same end. Nobody waits for that thread, but our caller
 // does: a process ends with its last thread.
-func (c *creation) holdMounts() {
+func (c *creation) holdMounts(pidfd *os.File) {
 	if c.Chroot { // the namespace is not the container's own
 		return
 	}
@@ -112,7 +113,7 @@ func (c *creation) holdMounts() {
 	if err != nil { // the command has ended already, or may not be looked at
 		return
 	}
-	if _, err := bare.Start(bare.Ended(c.proc.Pidfd), &bare.Call{Number: unix.SYS_CLOSE, First: bare.Value(uintptr(fd))}); err != nil {
+	if _, err := bare.Start(bare.Ended(pidfd), &bare.Call{Number: unix.SYS_CLOSE, First: bare.Value(uintptr(fd))}); err != nil {
 		_ = unix.Close(fd)
 	}
 }
