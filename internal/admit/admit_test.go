@@ -479,3 +479,20 @@ func TestStarting(t *testing.T) {
 		}
 	})
 }
+
+// TestStartingStays: os/exec looks for the program, and opens files for it, before it starts
+// it, and the Go runtime may go on after a system call on another thread.
+func TestStartingStays(t *testing.T) {
+	eachHall(t, func(h *hall) {
+		if h.all.Count() < 2 {
+			t.Skip("needs two processors")
+		}
+		if err := unix.SchedSetaffinity(0, &h.all); err != nil {
+			t.Fatal(err)
+		}
+		g := h.start(nil, "state")
+		g.says("in")
+		fmt.Fprintln(g.tell, "stay")
+		g.says("stayed")
+	})
+}

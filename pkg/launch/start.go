@@ -80,7 +80,7 @@ func (p *Program) Start(attr Attr) (*Process, error) {
 	pidfd := -1
 	attr.Sys.PidFD = &pidfd
 	path := "/proc/self/fd/" + strconv.Itoa(program)
-	done := admit.Starting()
+	done := admit.StartingAtOnce()
 	pid, err := syscall.ForkExec(path, []string{attr.Name}, &syscall.ProcAttr{
 		Dir: attr.Dir, Env: attr.Env, Files: files, Sys: &attr.Sys,
 	})

@@ -125,7 +125,7 @@ func (r *Runtime) begin(id string, o *CreateOptions, isNew bool) (*creation, err
 func understand(bundle string, text []byte, isNew bool) (config *specs.Spec, set *namespaces.Set, err error) {
 	var ahead *namespaces.Ahead
 	if isNew {
-		done := admit.Starting() // there is work for two processors
+		done := admit.StartingAtOnce() // there is work for two processors
 		ahead = namespaces.Begin(spec.Foresee(text), netdev.RaiseLoopback()...)
 		done()
 	}

@@ -1,5 +1,5 @@
-// Command guest says that it runs, and gives its place back, uses all its processors, or
-// starts a program on two of its threads, when it is told to.
+// Command guest says that it runs, and gives its place back, uses all its processors, stays
+// on a thread, or starts a program on two of its threads, when it is told to.
 package main
 
 import (
@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+
+	"golang.org/x/sys/unix"
 
 	"box/internal/admit"
 )
@@ -19,6 +21,8 @@ func main() {
 		case "spread":
 			admit.Spread()
 			os.Stdout.WriteString("spread\n")
+		case "stay":
+			stay()
 		case "":
 			admit.Leave()
 			os.Stdout.WriteString("left\n")
@@ -48,4 +52,34 @@ func start(program string) {
 	if err != nil {
 		os.Stdout.WriteString(err.Error() + "\n")
 	}
+}
+
+// stay makes system calls between Starting and what would be the start, for so long that
+// the watcher looks in on some of them, which it does from another processor, and says where
+// it ends up.
+func stay() {
+	runtime.UnlockOSThread()
+	defer runtime.LockOSThread()
+	var its, ours unix.CPUSet
+	_ = unix.SchedGetaffinity(0, &its)
+	done := admit.Starting()
+	_ = unix.SchedGetaffinity(0, &ours)
+	for cpu := range len(ours) * 64 {
+		if its.IsSet(cpu) {
+			ours.Clear(cpu)
+		}
+	}
+	_ = unix.SchedSetaffinity(0, &ours)
+	thread, where := unix.Gettid(), "stayed\n"
+	for range 10_000 {
+		for range 10 {
+			_ = unix.Access("/proc/thread-self/status", unix.F_OK)
+		}
+		if unix.Gettid() != thread {
+			where = "moved\n"
+			break
+		}
+	}
+	done()
+	os.Stdout.WriteString(where)
 }
