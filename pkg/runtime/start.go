@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,8 +126,8 @@ func openFifo(name string, flags int) (int, error) {
 // config reads the container's configuration as it was at create.
 func (c *container) config() (*specs.Spec, error) {
 	data, err := readFile(c.path(configFile))
-	if errors.Is(err, fs.ErrNotExist) && c.missing() != nil {
-		return nil, c.missing()
+	if errors.Is(err, fs.ErrNotExist) {
+		err = cmp.Or(c.missing(), err)
 	}
 	if err != nil {
 		return nil, err
