@@ -104,31 +104,31 @@ func (f *field) runtimes() []peer {
 	if f.usable != nil {
 		return f.usable
 	}
-	f.usable = []peer{f.peer("", f.bin+"/box-runtime")}
+	f.usable = []peer{f.peer(f.bin + "/box-runtime")}
 	bundle := f.bundle("probe", "true")
 	for _, other := range []string{"crun", "runc"} {
 		if !installed(other) {
 			continue
 		}
-		err := f.probe(bundle, f.peer("", other))
+		err := f.probe(bundle, f.peer(other))
 		if err != nil && strings.Contains(err.Error(), "RLIM") {
 			fmt.Fprintf(os.Stderr, "%s may not raise RLIMIT_MEMLOCK here; it is told that it has, which a seccomp filter does, for all\n", other)
 			if err = pretendMemlock(); err == nil {
-				err = f.probe(bundle, f.peer("", other))
+				err = f.probe(bundle, f.peer(other))
 			}
 		}
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "%s is left out, it cannot run here: %v\n", other, err)
 			continue
 		}
-		f.usable = append(f.usable, f.peer("", other))
+		f.usable = append(f.usable, f.peer(other))
 	}
 	return f.usable
 }
 
-func (f *field) peer(note string, argv ...string) peer {
+func (f *field) peer(argv ...string) peer {
 	base := filepath.Base(argv[0])
-	return peer{name: base + note, state: filepath.Join(f.run, base), argv: argv}
+	return peer{name: base, state: filepath.Join(f.run, base), argv: argv}
 }
 
 // probe tries a runtime. The error is what it says.

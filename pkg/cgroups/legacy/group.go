@@ -352,12 +352,17 @@ func (g *Group) makeRoom(m member) (undo []func() error, err error) {
 		err = r.do()
 	}
 	if err != nil || !limited {
+		l.forget()
 		l.release()
 		return nil, err
 	}
 	return []func() error{func() error {
 		defer l.release()
-		return r.undo()
+		err := r.undo()
+		if err == nil { // else it is for the next who takes the lock
+			l.forget()
+		}
+		return err
 	}}, nil
 }
 

@@ -106,12 +106,15 @@ func locked(fd int, name string, err error) (*lock, error) {
 }
 
 // forget takes a note back.
-func (l *lock) forget() { _ = unix.Ftruncate(l.fd, 0) } // which needs no space
+func (l *lock) forget() {
+	if l != nil {
+		_ = unix.Ftruncate(l.fd, 0) // which needs no space
+	}
+}
 
-// release gives the lock back; what was to be undone is undone.
+// release gives the lock back.
 func (l *lock) release() {
 	if l != nil {
-		l.forget()
 		unix.Close(l.fd)
 	}
 }
