@@ -4,8 +4,8 @@
 // Every figure is the wall-clock time of whole processes, as a user would feel
 // it. The contenders of a case take turns, so that a busy moment hits all of
 // them, in a new order each time: the kernel still tidies up behind one (its
-// namespaces, its cgroup) while the next is at work. The minimum is printed beside the median because it is the steadier of
-// the two on a shared machine.
+// namespaces, its cgroup) while the next is at work. The minimum is printed
+// beside the median because it is the steadier of the two on a shared machine.
 //
 // It works in a private mount namespace with a plain cgroup2 mount, so that all
 // runtimes face the same cgroup version, and in directories of its own.
