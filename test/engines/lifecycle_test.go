@@ -321,6 +321,8 @@ func testSignalProxy(c client, name string) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	c.logged(name, "ready")
+	// The engine hears of the start after the container, and passes nothing on before.
+	c.becomes(name, ".State.Running", "true")
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-ended:
