@@ -205,8 +205,9 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	}
 	defer lock.Close()
 	c, err := r.load(id)
-	if errors.Is(err, errdefs.ErrConflict) {
-		// We hold the lock, so its create is dead; it came no further than mkdir.
+	if errors.Is(err, errdefs.ErrNotFound) {
+		// The directory is there, for we hold the lock on it: its create was killed before it
+		// had anything else, or its delete when it had nothing else any more.
 		return removeState(r.dir(id))
 	}
 	if err != nil {

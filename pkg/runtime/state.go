@@ -91,7 +91,9 @@ type container struct {
 
 func (r *Runtime) dir(id string) string { return filepath.Join(r.Root, id) }
 
-// load reads a container's record.
+// load reads a container's record. As with runc, one without a record does not exist: its
+// create has not come so far, its delete has passed it, or one of the two was killed, which
+// can only be told with the container's lock.
 func (r *Runtime) load(id string) (*container, error) {
 	if err := ValidateID(id); err != nil {
 		return nil, err
@@ -99,7 +101,7 @@ func (r *Runtime) load(id string) (*container, error) {
 	c := &container{dir: r.dir(id)}
 	data, err := readFile(filepath.Join(c.dir, recordFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, r.withoutRecord(id)
+		return nil, notExisting(id)
 	}
 	if err != nil {
 		return nil, err
@@ -111,12 +113,8 @@ func (r *Runtime) load(id string) (*container, error) {
 	return c, nil
 }
 
-// withoutRecord tells apart an unknown id from a create that has not yet come to
-// (or was killed before) writing its record.
-func (r *Runtime) withoutRecord(id string) error {
-	if _, err := os.Stat(r.dir(id)); err == nil {
-		return errdefs.New(errdefs.ErrConflict, "container %s has no record: its create is under way or was killed", id)
-	}
+// notExisting are runc's words for an id that no container has.
+func notExisting(id string) error {
 	return errdefs.New(errdefs.ErrNotFound, "container does not exist: %s", id)
 }
 
@@ -124,7 +122,7 @@ func (r *Runtime) withoutRecord(id string) error {
 // it since its record was read?
 func (c *container) missing() error {
 	if _, err := os.Stat(c.path(recordFile)); errors.Is(err, fs.ErrNotExist) {
-		return errdefs.New(errdefs.ErrNotFound, "container does not exist: %s", c.ID)
+		return notExisting(c.ID)
 	}
 	return nil
 }
@@ -151,7 +149,7 @@ func (r *Runtime) flock(id string, how int) (*os.File, error) {
 	}
 	fd, err := unix.Open(r.dir(id), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
-		return nil, errdefs.New(errdefs.ErrNotFound, "container does not exist: %s", id)
+		return nil, notExisting(id)
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: r.dir(id), Err: err}
@@ -164,7 +162,7 @@ func (r *Runtime) flock(id string, how int) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil || st.Nlink == 0 {
 		dir.Close()
-		return nil, errdefs.New(errdefs.ErrNotFound, "container does not exist: %s", id)
+		return nil, notExisting(id)
 	}
 	return dir, nil
 }
@@ -201,9 +199,9 @@ func (r *Runtime) State(id string) (*State, error) {
 	return &st, nil
 }
 
-// List returns the state of every container under the root, sorted by id. A
-// directory without a record (a create cut short) is shown as stopped, so that it
-// can be found and deleted.
+// List returns the state of every container under the root, sorted by id. What a killed
+// create or delete has left is shown as stopped, so that it can be found and deleted; what
+// is being made or deleted is not shown without a record.
 func (r *Runtime) List() ([]State, error) {
 	entries, err := os.ReadDir(r.Root)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -214,17 +212,32 @@ func (r *Runtime) List() ([]State, error) {
 	}
 	var all []State
 	for _, e := range entries {
-		st, err := r.State(e.Name())
-		switch {
-		case errors.Is(err, errdefs.ErrNotFound), errors.Is(err, errdefs.ErrInvalid):
-			continue // removed meanwhile, or not ours
-		case err != nil:
-			st = &State{ID: e.Name(), Status: Stopped}
+		if !e.IsDir() || ValidateID(e.Name()) != nil {
+			continue // not ours
 		}
-		all = append(all, *st)
+		if st := r.listed(e.Name()); st != nil {
+			all = append(all, *st)
+		}
 	}
 	slices.SortFunc(all, func(a, b State) int { return strings.Compare(a.ID, b.ID) })
 	return all, nil
+}
+
+// listed is what List says of a state directory; nil is nothing.
+func (r *Runtime) listed(id string) *State {
+	st, err := r.State(id)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		dir, lockErr := r.flock(id, unix.LOCK_SH|unix.LOCK_NB)
+		if lockErr != nil {
+			return nil
+		}
+		defer dir.Close()
+		st, err = r.State(id) // a create may have come to its end meanwhile
+	}
+	if err != nil {
+		return &State{ID: id, Status: Stopped}
+	}
+	return st
 }
 
 // maxIDLength keeps the id usable as one path component (NAME_MAX).

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -61,6 +62,36 @@ func TestParseStat(t *testing.T) {
 			t.Errorf("%q: %+v, want an error", text, got)
 		}
 	}
+}
+
+// TestWithoutRecord: a state directory without a record is one that is being made or
+// deleted, and then it does not exist yet, or any more; or it is what a killed process has
+// left, and then it is to be found and deleted.
+func TestWithoutRecord(t *testing.T) {
+	r := &Runtime{Root: t.TempDir()}
+	if err := errors.Join(os.Mkdir(r.dir("c"), 0o700), os.WriteFile(r.dir("file"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := r.lock("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := func(when string, want ...State) {
+		t.Helper()
+		if _, err := r.State("c"); !errors.Is(err, errdefs.ErrNotFound) || err.Error() != "container does not exist: c" {
+			t.Errorf("%s: state says %v", when, err)
+		}
+		if all, err := r.List(); err != nil || !reflect.DeepEqual(all, want) {
+			t.Errorf("%s: list shows %+v, %v; want %+v", when, all, err, want)
+		}
+	}
+	expect("locked")
+	lock.Close()
+	expect("left behind", State{ID: "c", Status: Stopped})
+	if err := r.Delete(t.Context(), "c", false); err != nil {
+		t.Error(err)
+	}
+	expect("deleted")
 }
 
 func ExampleValidateID() {
