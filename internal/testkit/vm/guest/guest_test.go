@@ -61,12 +61,13 @@ func TestStartSaysWhatAShellWould(t *testing.T) {
 	for _, f := range slices.Concat(s.ours[:], s.theirs[:]) {
 		defer f.Close()
 	}
-	plain := t.TempDir() + "/plain"
-	if err := os.WriteFile(plain, []byte("no program"), 0o755); err != nil {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/plain", []byte("no program"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]int{"nosuchprogram": 127, plain: 126} {
-		process, status, err := start(&vm.Job{Args: []string{name}, Dir: "/"}, s, nil)
+	// A path without a slash at its start is one from the command's own directory.
+	for name, want := range map[string]int{"nosuchprogram": 127, dir + "/plain": 126, "./plain": 126, "./nosuchfile": 127} {
+		process, status, err := start(&vm.Job{Args: []string{name}, Dir: dir}, s, nil)
 		if process != nil || status != want || err == nil {
 			t.Errorf("%s: %v, %d, %v", name, process, status, err)
 		}

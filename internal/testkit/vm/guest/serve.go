@@ -105,8 +105,12 @@ func start(job *vm.Job, s *streams, attr *syscall.SysProcAttr) (*os.Process, int
 	return process, 0, nil
 }
 
-// lookPath finds a program in the PATH that the command will have.
+// lookPath finds a program in the PATH that the command will have. A path stays as it
+// is: the kernel takes it from the directory that the command starts in.
 func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
 	for _, entry := range env {
 		if value, ok := strings.CutPrefix(entry, "PATH="); ok {
 			if err := os.Setenv("PATH", value); err != nil {
