@@ -145,13 +145,8 @@ func (e *Engine) execProcess(r *record.Record, o ExecOptions) (*specs.Process, e
 	if o.Tty && !hasEnv(p.Env, "TERM") {
 		p.Env = append(p.Env, "TERM=xterm")
 	}
-	for _, entry := range o.Env {
-		if name, _, ok := strings.Cut(entry, "="); !ok || name == "" {
-			return nil, errdefs.New(errdefs.ErrInvalid, "environment entry %q is not NAME=VALUE", entry)
-		}
-		p.Env = setEnv(p.Env, entry)
-	}
-	return p, nil
+	p.Env, err = mergeEnv(p.Env, o.Env)
+	return p, err
 }
 
 func hasEnv(env []string, name string) bool {

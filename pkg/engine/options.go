@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -147,29 +148,35 @@ func environment(c record.Config, fromImage, fromUser []string) ([]string, error
 	if c.Tty {
 		env = append(env, "TERM=xterm")
 	}
-	for _, list := range [][]string{fromImage, fromUser} {
-		for _, e := range list {
-			// An entry without a value would ask for the host's (CVE-2026-57231).
-			name, _, ok := strings.Cut(e, "=")
-			if !ok || name == "" {
-				return nil, errdefs.New(errdefs.ErrInvalid, "create container: environment entry %q is not NAME=VALUE", e)
-			}
-			env = setEnv(env, e)
-		}
+	env, err := mergeEnv(env, slices.Concat(fromImage, fromUser))
+	if err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
 	}
 	return env, nil
 }
 
-// setEnv replaces the entry of the same name, or appends.
-func setEnv(env []string, entry string) []string {
-	name, _, _ := strings.Cut(entry, "=")
+// mergeEnv puts entries into env, each in the place of the one of its name. It
+// looks them up by name: an image may bring a million.
+func mergeEnv(env, entries []string) ([]string, error) {
+	places := make(map[string]int, len(env)+len(entries))
 	for i, e := range env {
-		if strings.HasPrefix(e, name+"=") {
-			env[i] = entry
-			return env
-		}
+		name, _, _ := strings.Cut(e, "=")
+		places[name] = i
 	}
-	return append(env, entry)
+	for _, e := range entries {
+		// An entry without a value would ask for the host's (CVE-2026-57231).
+		name, _, ok := strings.Cut(e, "=")
+		if !ok || name == "" {
+			return nil, errdefs.New(errdefs.ErrInvalid, "environment entry %q is not NAME=VALUE", e)
+		}
+		if i, there := places[name]; there {
+			env[i] = e
+			continue
+		}
+		places[name] = len(env)
+		env = append(env, e)
+	}
+	return env, nil
 }
 
 // withHome adds HOME unless the image or the user has set one.
