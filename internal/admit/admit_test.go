@@ -420,6 +420,34 @@ func TestSpread(t *testing.T) {
 	})
 }
 
+// TestOthers: all processors that we were given but the one that we are kept to, and none
+// when we are not.
+func TestOthers(t *testing.T) {
+	eachHall(t, func(h *hall) {
+		if err := unix.SchedSetaffinity(0, &h.all); err != nil {
+			t.Fatal(err)
+		}
+		g := h.start(nil, "run")
+		g.says("in")
+		var others string
+		for cpu := range len(h.all) * 64 {
+			free := h.all.IsSet(cpu)
+			for _, kept := range g.processors() {
+				free = free && !kept.IsSet(cpu)
+			}
+			if free {
+				others += fmt.Sprint(cpu, " ")
+			}
+		}
+		fmt.Fprintln(g.tell, "others")
+		g.says(others)
+		fmt.Fprintln(g.tell, "spread")
+		g.says("spread")
+		fmt.Fprintln(g.tell, "others")
+		g.says("")
+	})
+}
+
 // processors is what the guest's threads may use. An emulator's own threads, which are
 // none of the program's, are left out.
 func (g *guest) processors() map[string]unix.CPUSet {

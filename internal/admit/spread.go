@@ -50,3 +50,21 @@ func Spread() {
 func setAllowed(tid int, size int32) {
 	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_SETAFFINITY, uintptr(tid), uintptr(size), uintptr(unsafe.Pointer(&allowed)))
 }
+
+// Others are the processors that this process was given, in the form of
+// sched_setaffinity(2), without the one that the caller is on: for a thread that is to
+// work beside the caller. It is nil if there is no other one, or the process is not kept
+// to one.
+func Others() []byte {
+	size := atomic.LoadInt32(&kept)
+	var cpu uint32
+	if _, _, errno := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0); size == 0 || errno != 0 || int(cpu) >= 64*len(allowed) {
+		return nil
+	}
+	others := allowed
+	others[cpu/64] &^= 1 << (cpu % 64)
+	if others == [len(others)]uint64{} {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&others)), size)
+}

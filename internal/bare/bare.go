@@ -43,6 +43,12 @@ func Ended(pidfd *os.File) *Call {
 	return &Call{Name: "wait for process", Number: unix.SYS_PPOLL, First: Value(uintptr(unsafe.Pointer(poll))), Second: 1, Keep: memory}
 }
 
+// On keeps the thread to processors, a mask as sched_setaffinity(2) takes it.
+func On(processors []byte) *Call {
+	mask := uintptr(unsafe.Pointer(unsafe.SliceData(processors)))
+	return &Call{Name: "choose processors", Number: unix.SYS_SCHED_SETAFFINITY, First: Value(0), Second: uintptr(len(processors)), Third: mask, Keep: processors}
+}
+
 // Thread is a thread that was started.
 type Thread struct {
 	alive uint32 // the kernel clears it (set_tid_address(2)), and wakes who waits

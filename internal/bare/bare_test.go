@@ -1,6 +1,7 @@
 package bare
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -106,6 +107,30 @@ func TestEnded(t *testing.T) {
 	}
 	if wait.Result != 1 {
 		t.Errorf("ppoll returned %d, want 1", wait.Result)
+	}
+}
+
+// On keeps the thread, and nobody else, to the processors.
+func TestOn(t *testing.T) {
+	var all, got unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	last := len(all)*64 - 1
+	for !all.IsSet(last) {
+		last--
+	}
+	mask, is := make([]byte, unsafe.Sizeof(all)), make([]byte, unsafe.Sizeof(all))
+	mask[last/8] = 1 << (last % 8)
+	ask := &Call{Name: "ask", Number: unix.SYS_SCHED_GETAFFINITY, First: Value(0), Second: uintptr(len(is)), Third: address(is)}
+	if err := start(t, On(mask), ask).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(is, mask) {
+		t.Errorf("the thread may use %x, want %x", is, mask)
+	}
+	if err := unix.SchedGetaffinity(0, &got); err != nil || got != all {
+		t.Errorf("we may use %v, want %v: %v", got, all, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -103,8 +104,9 @@ func (c *creation) foreground(ctx context.Context, pidfd *os.File, keep bool) (i
 // holdMounts keeps the container's mount namespace beyond the end of the command. Whoever
 // is last in a mount namespace waits until the kernel has taken all mounts down (an RCU
 // grace period, 0.2 ms): not the init, for whose end we wait, but a thread of ours, beside
-// the cleanup. It waits for the same end. Nobody waits for that thread, but our caller
-// does: a process ends with its last thread.
+// the cleanup. It waits for the same end, for which it would be woken first, and on our
+// processor: it gets another one. Nobody waits for that thread, but our caller does: a
+// process ends with its last thread.
 func (c *creation) holdMounts(pidfd *os.File) {
 	if c.Chroot { // the namespace is not the container's own
 		return
@@ -113,7 +115,11 @@ func (c *creation) holdMounts(pidfd *os.File) {
 	if err != nil { // the command has ended already, or may not be looked at
 		return
 	}
-	if _, err := bare.Start(bare.Ended(pidfd), &bare.Call{Number: unix.SYS_CLOSE, First: bare.Value(uintptr(fd))}); err != nil {
+	calls := []*bare.Call{bare.Ended(pidfd), {Number: unix.SYS_CLOSE, First: bare.Value(uintptr(fd))}}
+	if others := admit.Others(); others != nil {
+		calls = slices.Insert(calls, 0, bare.On(others))
+	}
+	if _, err := bare.Start(calls...); err != nil {
 		_ = unix.Close(fd)
 	}
 }

@@ -84,8 +84,16 @@ func threads(t *testing.T, pid int) map[string]int {
 	return count
 }
 
+func total(counts map[string]int) (sum int) {
+	for _, n := range counts {
+		sum += n
+	}
+	return sum
+}
+
 // The verbs that stay use them themselves: the command's terminal should not wait for
-// the one processor on which it works.
+// the one processor on which it works. One thread of run is apart: it holds the mounts, and
+// stays beside the one that waits for the command.
 func TestWhoStaysHasAllProcessors(t *testing.T) {
 	if runtime.NumCPU() < 2 {
 		t.Skip("needs two processors")
@@ -109,15 +117,20 @@ func TestWhoStaysHasAllProcessors(t *testing.T) {
 		if _, err := out.Read(make([]byte, 1)); err != nil { // it is up
 			t.Fatal(err)
 		}
+		apart := 0
+		if args[0] == "run" {
+			apart = 1
+		}
 		var got map[string]int
+		spread := func() bool { return got[want] > 1 && total(got)-got[want] == apart }
 		for range 1000 { // it spreads when the command has been executed: nobody tells when
-			if got = threads(t, cmd.Process.Pid); got[want] > 0 && len(got) == 1 {
+			if got = threads(t, cmd.Process.Pid); spread() {
 				break
 			}
 			_, _ = unix.Poll(nil, 5)
 		}
-		if got[want] == 0 || len(got) > 1 {
-			t.Errorf("%s: threads by the processors they may use: %v, want all with %s", args[0], got, want)
+		if !spread() {
+			t.Errorf("%s: threads by the processors they may use: %v, want all but %d with %s", args[0], got, apart, want)
 		}
 	}
 	b.do("delete", "--force", b.id)

@@ -1,9 +1,10 @@
-// Command guest says that it runs, and gives its place back, uses all its processors, stays
-// on a thread, or starts a program on two of its threads, when it is told to.
+// Command guest says that it runs, and gives its place back, uses all its processors, names
+// the other ones, stays on a thread, or starts a program on two of its threads, when it is told to.
 package main
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -21,6 +22,14 @@ func main() {
 		case "spread":
 			admit.Spread()
 			os.Stdout.WriteString("spread\n")
+		case "others":
+			mask := admit.Others()
+			for cpu := range 8 * len(mask) {
+				if mask[cpu/8]>>(cpu%8)&1 == 1 {
+					fmt.Print(cpu, " ")
+				}
+			}
+			fmt.Println()
 		case "stay":
 			stay()
 		case "":
