@@ -3,7 +3,6 @@ package overlay
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -35,7 +34,7 @@ func (st *Staged) adopt(parent digest.Digest) error {
 		return err
 	}
 	defer top.Close()
-	a := &adopter{top: top, below: below}
+	a := &adopter{top: top, below: below, copies: map[inode]string{}}
 	for _, l := range st.Links {
 		if err := a.link(l); err != nil {
 			return fmt.Errorf("link %s to %s: %w", l.Name, l.Target, err)
@@ -63,9 +62,10 @@ func (st *Staged) refuseLinks(parent digest.Digest) error {
 
 // adopter holds the two trees of one adopt call.
 type adopter struct {
-	top   *os.File // the staged layer
-	below *os.File // the merged tree of everything below it
-	made  []string // directories made by makeDirs, parents first
+	top    *os.File         // the staged layer
+	below  *os.File         // the merged tree of everything below it
+	made   []string         // directories made by makeDirs, parents first
+	copies map[inode]string // files of below that were copied up, by their first name in top
 }
 
 // directory completes one implied directory.
@@ -276,40 +276,4 @@ func (a *adopter) removeDir(dir string) error {
 	}
 	defer parent.Close()
 	return unix.Unlinkat(int(parent.Fd()), path.Base(dir), unix.AT_REMOVEDIR)
-}
-
-// link makes a hard link whose target lies below: the target is copied up into
-// the layer under the link's name. Only regular files can be linked this way.
-func (a *adopter) link(l Link) error {
-	src, err := sys.OpenInRoot(a.below, l.Target, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return errdefs.New(errdefs.ErrInvalid, "no such file in the layer or below it")
-	}
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	if info, err := src.Stat(); err != nil || !info.Mode().IsRegular() {
-		return errdefs.New(errdefs.ErrUnsupported, "target lies below the layer and is no regular file")
-	}
-	parent, err := sys.OpenInRoot(a.top, path.Dir(l.Name), unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer parent.Close()
-	return copyUp(src, parent, path.Base(l.Name))
-}
-
-// copyUp copies an open file with its metadata to name, which must be new.
-func copyUp(src, dir *os.File, name string) (err error) {
-	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return &fs.PathError{Op: "create", Path: name, Err: err}
-	}
-	dst := os.NewFile(uintptr(fd), name)
-	defer func() { err = errors.Join(err, dst.Close()) }()
-	if _, err := io.Copy(dst, src); err != nil {
-		return err
-	}
-	return copyMetadata(src, dst)
 }

@@ -354,6 +354,39 @@ func TestImpliedDirectories(t *testing.T) {
 	}
 }
 
+// Links to one file below are one file again, not a copy each: those of a small
+// layer could fill any disk.
+func TestLinksBelowShareOneCopy(t *testing.T) {
+	s := store(t)
+	commit(t, s, "base", "", func(st *Staged) {
+		write(t, st.Dir, "one", "1")
+		write(t, st.Dir, "two", "2")
+	})
+	top := commit(t, s, "top", "base", func(st *Staged) {
+		write(t, st.Dir, "d/own", "top")
+		st.Links = []Link{{"a", "one"}, {"b", "two"}, {"d/c", "one"}, {"e", "two"}}
+	})
+	view, err := s.View(top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	inodes := map[string]uint64{}
+	for name, want := range map[string]string{"a": "1", "b": "2", "d/c": "1", "e": "2"} {
+		if got := read(t, view, name); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstatat(int(view.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			t.Fatal(err)
+		}
+		inodes[name] = st.Ino
+	}
+	if inodes["a"] != inodes["d/c"] || inodes["b"] != inodes["e"] || inodes["a"] == inodes["b"] {
+		t.Errorf("links are not the files that they were: %v", inodes)
+	}
+}
+
 func TestLinkToNothingIsRefused(t *testing.T) {
 	s := store(t)
 	commit(t, s, "base", "", func(*Staged) {})
