@@ -31,9 +31,10 @@ type unpacker struct {
 	root    *os.File
 	implied map[string]bool      // directories made on the way
 	times   map[string]time.Time // of described directories, set when all is written
-	links   []overlay.Link
-	written int64  // bytes of file content, holes included
-	buf     []byte // for copying
+	links   map[string]string    // by name: targets that are not in this layer
+	names   int                  // bytes that the three above may still take
+	written int64                // bytes of file content, holes included
+	buf     []byte               // for copying
 
 	// The directory of the previous entry: archives go directory by directory.
 	lastName string
@@ -41,11 +42,13 @@ type unpacker struct {
 	lastReal string // lastName without symlinks
 }
 
-func newUnpacker(root *os.File) *unpacker {
+func newUnpacker(root *os.File, opt Options) *unpacker {
 	return &unpacker{
 		root:    root,
 		implied: map[string]bool{".": true},
 		times:   map[string]time.Time{},
+		links:   map[string]string{},
+		names:   opt.MaxNames,
 		buf:     make([]byte, chunk),
 	}
 }
@@ -82,6 +85,14 @@ func (u *unpacker) entry(hdr *tar.Header, data io.Reader) error {
 		return u.whiteout(at)
 	}
 	return u.object(at, hdr, data)
+}
+
+// remember counts a name that stays in memory, with what a map takes beside it.
+func (u *unpacker) remember(name string) error {
+	if u.names -= len(name) + 128; u.names < 0 {
+		return errdefs.New(errdefs.ErrInvalid, "archive has too many directories, or links to files that it does not have")
+	}
+	return nil
 }
 
 // place is where an entry goes: the open directory, the name in it, and the
@@ -125,6 +136,7 @@ func (u *unpacker) object(at place, hdr *tar.Header, data io.Reader) error {
 	if err != nil {
 		return err
 	}
+	delete(u.links, at.name) // the later entry counts
 	switch hdr.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse, '\x00', tar.TypeCont:
 		return u.file(at, hdr, data)
@@ -186,6 +198,9 @@ func (u *unpacker) directory(at place, hdr *tar.Header, opaque bool) error {
 	if err != nil && err != unix.EEXIST {
 		return err
 	}
+	if err := u.remember(at.name); err != nil {
+		return err
+	}
 	delete(u.implied, at.name)
 	u.times[at.name] = hdr.ModTime
 	if opaque {
@@ -236,6 +251,9 @@ func (u *unpacker) whiteout(at place) error {
 	}
 	at = place{dir: at.dir, base: gone, name: path.Join(path.Dir(at.name), gone)}
 	st, err := at.stat()
+	if _, ok := u.links[at.name]; ok {
+		return nil // as with a file
+	}
 	switch {
 	case err == unix.ENOENT:
 		return overlay.MakeWhiteout(at.dir, gone)
@@ -311,8 +329,11 @@ func (u *unpacker) hardLink(at place, hdr *tar.Header) error {
 	}
 	from, err := u.existing(target)
 	if errors.Is(err, fs.ErrNotExist) {
-		u.links = append(u.links, overlay.Link{Name: at.name, Target: target})
-		return nil
+		if further, ok := u.links[target]; ok { // a link to a link
+			target = further
+		}
+		u.links[at.name] = target
+		return u.remember(at.name + target)
 	}
 	if err != nil {
 		return fmt.Errorf("hard link to %q: %w", hdr.Linkname, err)

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"box/internal/errdefs"
+	"box/pkg/overlay"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -104,6 +105,11 @@ func TestUnpackLimits(t *testing.T) {
 	for i := range many {
 		many[i] = item{name: fmt.Sprint(i)}
 	}
+	links, dirs := make([]item, 50), make([]item, 50)
+	for i := range many {
+		links[i] = item{name: fmt.Sprint(i), kind: tar.TypeLink, text: "elsewhere"}
+		dirs[i] = item{name: fmt.Sprintf("%d/f", i)}
+	}
 	deep := strings.Repeat("d/", 3000) + "f"
 	for name, c := range map[string]struct {
 		data []byte
@@ -111,6 +117,8 @@ func TestUnpackLimits(t *testing.T) {
 	}{
 		"bytes":       {archive(t, item{name: "a", text: strings.Repeat("x", 5000)}), Options{MaxSize: 4096}},
 		"entries":     {archive(t, many...), Options{MaxEntries: 49}},
+		"links":       {archive(t, links...), Options{MaxNames: 4096}},
+		"directories": {archive(t, dirs...), Options{MaxNames: 4096}},
 		"sparse size": {sparseBomb(t), Options{MaxSize: 1 << 30}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,6 +133,33 @@ func TestUnpackLimits(t *testing.T) {
 			t.Errorf("Unpack: %v, want ENAMETOOLONG", err)
 		}
 	})
+}
+
+// Of several entries with one name the last counts, also if it is a link to a file
+// below, or came after one.
+func TestLinksBelowAreReplaced(t *testing.T) {
+	needRoot(t)
+	dir, got, err := unpack(t, archive(t,
+		item{name: "a", kind: tar.TypeLink, text: "below"},
+		item{name: "a", text: "own"},
+		item{name: "b", kind: tar.TypeLink, text: "below"},
+		item{name: "b", kind: tar.TypeLink, text: "below/other"},
+		item{name: "c", kind: tar.TypeLink, text: "b"},
+		item{name: ".wh.b"},
+	))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []overlay.Link{{Name: "b", Target: "below/other"}, {Name: "c", Target: "below/other"}}
+	if diff := cmp.Diff(want, got.Links); diff != "" {
+		t.Error(diff)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "a")); string(data) != "own" {
+		t.Errorf("a = %q, %v", data, err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "b")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("b: %v, want nothing in its place", err)
+	}
 }
 
 // sparseBomb is an archive of a few hundred bytes with a file of 4 TiB of holes,

@@ -103,9 +103,15 @@ func (u *unpacker) imply(at place, opaque bool) (*os.File, error) {
 		return nil, err
 	}
 	if opaque {
-		return next, overlay.MakeOpaque(next)
+		err = overlay.MakeOpaque(next)
+	} else {
+		u.implied[at.name] = true
+		err = u.remember(at.name)
 	}
-	u.implied[at.name] = true
+	if err != nil {
+		next.Close()
+		return nil, err
+	}
 	return next, nil
 }
 

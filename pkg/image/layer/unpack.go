@@ -27,6 +27,7 @@ import (
 const (
 	defaultMaxSize    = 64 << 30 // bytes of the uncompressed archive
 	defaultMaxEntries = 8 << 20
+	defaultMaxNames   = 256 << 20 // bytes of memory: names compress a thousandfold
 )
 
 // SizeLimit is how many bytes a layer of so many compressed bytes may unpack to.
@@ -38,6 +39,7 @@ func SizeLimit(compressed int64) int64 { return 8<<30 + 1032*max(compressed, 0) 
 type Options struct {
 	MaxSize    int64         // bytes of the uncompressed archive
 	MaxEntries int           // number of entries
+	MaxNames   int           // bytes of memory for names that are needed to the end
 	DiffID     digest.Digest // what the archive must hash to; empty: anything
 }
 
@@ -48,6 +50,9 @@ func (o Options) fill() Options {
 	}
 	if o.MaxEntries <= 0 {
 		o.MaxEntries = defaultMaxEntries
+	}
+	if o.MaxNames <= 0 {
+		o.MaxNames = defaultMaxNames
 	}
 	return o
 }
@@ -74,7 +79,7 @@ func Unpack(ctx context.Context, r io.Reader, dst string, opt Options) (Unpacked
 	}
 	defer root.Close()
 	in := newInput(r, opt)
-	u := newUnpacker(root)
+	u := newUnpacker(root, opt)
 	defer u.close()
 	if err := u.all(ctx, in, opt); err != nil {
 		return Unpacked{}, err
@@ -82,7 +87,7 @@ func Unpack(ctx context.Context, r io.Reader, dst string, opt Options) (Unpacked
 	if err := u.finish(); err != nil {
 		return Unpacked{}, err
 	}
-	got := Unpacked{DiffID: in.digest(), Size: in.n, Implied: u.impliedList(), Links: u.links}
+	got := Unpacked{DiffID: in.digest(), Size: in.n, Implied: u.impliedList(), Links: u.linkList()}
 	if opt.DiffID != "" && got.DiffID != opt.DiffID {
 		return Unpacked{}, errdefs.New(errdefs.ErrCorrupt, "content digest mismatch: it is %s, the image config says %s", got.DiffID, opt.DiffID)
 	}
@@ -197,6 +202,15 @@ func cleanName(name string) (string, error) {
 		clean = "."
 	}
 	return clean, nil
+}
+
+// linkList are the links to files below the layer, by name.
+func (u *unpacker) linkList() []overlay.Link {
+	var all []overlay.Link
+	for _, name := range slices.Sorted(maps.Keys(u.links)) {
+		all = append(all, overlay.Link{Name: name, Target: u.links[name]})
+	}
+	return all
 }
 
 // impliedList are the implied directories, parents first.
