@@ -23,8 +23,9 @@ const maxWindow = 128 << 20
 // Decompress detects how a layer is compressed (gzip, zstd or not at all) by its
 // first bytes and returns the tar stream. The declared media type is not asked:
 // what is unpacked is checked against the diffID in any case. Damaged input
-// gives errdefs.ErrCorrupt. Inflating runs beside the reader, one chunk ahead;
-// Close stops it and must be called. It does not close r.
+// gives errdefs.ErrCorrupt, input that inflates to more than SizeLimit allows
+// errdefs.ErrInvalid. Inflating runs beside the reader, one chunk ahead; Close
+// stops it and must be called. It does not close r.
 func Decompress(r io.Reader) (io.ReadCloser, error) {
 	src := &source{r: r}
 	buf := bufio.NewReaderSize(src, 64<<10)
@@ -66,12 +67,14 @@ func isZstd(magic []byte) bool {
 // broken content.
 type source struct {
 	r   io.Reader
+	n   int64 // bytes read
 	err error
 }
 
 // Read reads on and remembers the error.
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
+	s.n += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.err = err
 	}
@@ -105,14 +108,34 @@ func readAhead(dec io.Reader, src *source, stop func()) io.ReadCloser {
 	go func() {
 		defer close(a.done)
 		defer stop()
-		// The wrappers hide WriteTo and ReadFrom, which use smaller pieces.
-		_, err := io.CopyBuffer(struct{ io.Writer }{pw}, struct{ io.Reader }{dec}, make([]byte, chunk))
+		out := &inflated{dec: dec, src: src}
+		// The wrapper hides ReadFrom, which uses smaller pieces.
+		_, err := io.CopyBuffer(struct{ io.Writer }{pw}, out, make([]byte, chunk))
 		if err != nil && !errors.Is(err, io.ErrClosedPipe) {
 			err = src.classify(err)
 		}
 		pw.CloseWithError(err) // nil is end of file
 	}()
 	return a
+}
+
+// inflated bounds what a decoder makes of its source by what it has read of it. The
+// size that somebody has promised is no bound: it is written in the same hand.
+type inflated struct {
+	dec io.Reader
+	src *source
+	n   int64
+}
+
+// Read reads on.
+func (f *inflated) Read(p []byte) (int, error) {
+	n, err := f.dec.Read(p)
+	f.n += int64(n)
+	if f.n > SizeLimit(f.src.n) {
+		f.src.err = errdefs.New(errdefs.ErrInvalid, "compressed data of %d bytes inflates to more than %d: refused as a decompression bomb", f.src.n, f.n)
+		return 0, f.src.err
+	}
+	return n, err
 }
 
 // Close stops the decoder and waits for it: after that nobody reads the source.

@@ -286,7 +286,6 @@ func (u *unpacker) file(at place, hdr *tar.Header, data io.Reader) (err error) {
 	if err := u.copy(f, data, hdr.Size); err != nil {
 		return err
 	}
-	u.written += hdr.Size
 	return setMetadata(at, hdr)
 }
 

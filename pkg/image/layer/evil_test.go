@@ -3,6 +3,7 @@ package layer
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"box/pkg/overlay"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -133,6 +135,47 @@ func TestUnpackLimits(t *testing.T) {
 			t.Errorf("Unpack: %v, want ENAMETOOLONG", err)
 		}
 	})
+}
+
+// withSlack lets little data unpack to no more than n bytes.
+func withSlack(t *testing.T, n int64) {
+	t.Helper()
+	was := slack
+	slack = n
+	t.Cleanup(func() { slack = was })
+}
+
+// What is unpacked is bounded by what has come, whatever size was promised: two
+// megabytes that were called a petabyte filled the disk.
+func TestBombsAreBoundedByWhatCame(t *testing.T) {
+	needRoot(t)
+	withSlack(t, 1<<20)
+	promised := Options{MaxSize: 1 << 50}
+	if _, err := Unpack(t.Context(), bytes.NewReader(sparseBomb(t)), t.TempDir(), promised); !errors.Is(err, errdefs.ErrInvalid) {
+		t.Errorf("holes: %v, want ErrInvalid", err)
+	}
+	var bomb bytes.Buffer
+	zw, err := zstd.NewWriter(&bomb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 64 {
+		_, _ = zw.Write(bytes.Repeat([]byte("AB"), 1<<19))
+	}
+	_ = zw.Close()
+	r, err := Decompress(&bomb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if n, err := io.Copy(io.Discard, r); !errors.Is(err, errdefs.ErrInvalid) || n >= 64<<20 {
+		t.Errorf("%d bytes inflated, %v, want ErrInvalid", n, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Unpack(ctx, bytes.NewReader(sparseBomb(t)), t.TempDir(), promised); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
 }
 
 // Of several entries with one name the last counts, also if it is a link to a file

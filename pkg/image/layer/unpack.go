@@ -33,7 +33,11 @@ const (
 // SizeLimit is how many bytes a layer of so many compressed bytes may unpack to.
 // gzip cannot do more than 1:1032; zstd can, and a few hundred bytes of it would
 // fill any disk (CVE-2017-14992 is the older sibling).
-func SizeLimit(compressed int64) int64 { return 8<<30 + 1032*max(compressed, 0) }
+func SizeLimit(compressed int64) int64 { return slack + 1032*min(max(compressed, 0), 1<<50) }
+
+// slack is how much little data may unpack to, in bytes: a sparse file of some
+// gigabytes is nothing special. It varies in tests.
+var slack int64 = 8 << 30
 
 // Options bound and verify one Unpack. The zero value means the defaults.
 type Options struct {
@@ -147,7 +151,7 @@ func (u *unpacker) all(ctx context.Context, in *input, opt Options) error {
 		if hdr.Size > opt.MaxSize-u.written {
 			return errdefs.New(errdefs.ErrInvalid, "entry %q: archive unpacks to more than %d bytes", hdr.Name, opt.MaxSize)
 		}
-		if err := u.entry(hdr, &content{tr, in}); err != nil {
+		if err := u.entry(hdr, &content{ctx, tr, in, &u.written}); err != nil {
 			return fmt.Errorf("entry %q: %w", hdr.Name, err)
 		}
 	}
@@ -170,15 +174,24 @@ func (in *input) archiveError(err error) error {
 }
 
 // content is the data of one entry, with errors classified as those of the
-// archive, so that they differ from errors of writing.
+// archive, so that they differ from errors of writing. Holes cost the archive
+// nothing and us the time to read them: they are bounded by what it has cost.
 type content struct {
-	tr *tar.Reader
-	in *input
+	ctx context.Context
+	tr  *tar.Reader
+	in  *input
+	n   *int64 // bytes of all entries so far
 }
 
 // Read reads on.
 func (c *content) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
 	n, err := c.tr.Read(p)
+	if *c.n += int64(n); *c.n > SizeLimit(c.in.n) {
+		return 0, errdefs.New(errdefs.ErrInvalid, "archive of %d bytes unpacks to more than %d", c.in.n, *c.n)
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = c.in.archiveError(err)
 	}
