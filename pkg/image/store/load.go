@@ -1,14 +1,11 @@
 package store
 
 import (
-	"archive/tar"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
@@ -18,12 +15,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-)
-
-// Bounds on an archive of images.
-const (
-	maxLoadEntries = 100_000
-	maxLoadJSON    = 64 << 20 // manifest.json of an archive with very many images
 )
 
 // Load adds the images of an archive, which may be compressed: what "docker
@@ -61,13 +52,6 @@ type loader struct {
 	links map[string]string // symlinks: Docker before 25 links equal layers
 }
 
-// spooled is one file of the archive on our disk.
-type spooled struct {
-	path   string
-	digest digest.Digest
-	size   int64
-}
-
 // run reads the archive and adds what is in it.
 func (l *loader) run(ctx context.Context, r io.Reader) ([]*image.Image, error) {
 	plain, err := layer.Decompress(&ctxReader{ctx, r})
@@ -86,85 +70,6 @@ func (l *loader) run(ctx context.Context, r io.Reader) ([]*image.Image, error) {
 	}
 	err = errdefs.New(errdefs.ErrInvalid, "the archive has neither index.json nor manifest.json: it is no archive of images")
 	return nil, errdefs.WithHint(err, "for a root filesystem use box import")
-}
-
-// spool writes the files of the archive aside, under names of our own.
-func (l *loader) spool(r io.Reader) error {
-	tr := tar.NewReader(r)
-	for count := 0; ; count++ {
-		hdr, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return archiveError(err)
-		}
-		if count == maxLoadEntries {
-			return errdefs.New(errdefs.ErrInvalid, "the archive has more than %d entries", maxLoadEntries)
-		}
-		name := strings.TrimPrefix(path.Clean("/"+hdr.Name), "/")
-		switch hdr.Typeflag {
-		case tar.TypeReg, '\x00':
-			if l.files[name], err = l.spoolFile(tr, count); err != nil {
-				return fmt.Errorf("%s: %w", hdr.Name, err)
-			}
-		case tar.TypeSymlink:
-			l.links[name] = strings.TrimPrefix(path.Join("/", path.Dir(name), hdr.Linkname), "/")
-		case tar.TypeLink:
-			l.links[name] = strings.TrimPrefix(path.Clean("/"+hdr.Linkname), "/")
-		}
-	}
-}
-
-// archiveError says that the archive is damaged, unless it could not be read.
-func archiveError(err error) error {
-	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errdefs.New(errdefs.ErrCorrupt, "the archive is damaged: %w", err)
-	}
-	return err
-}
-
-// spoolFile writes one file aside and hashes it.
-func (l *loader) spoolFile(r io.Reader, n int) (spooled, error) {
-	f, err := os.OpenFile(filepath.Join(l.dir, fmt.Sprint(n)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return spooled{}, err
-	}
-	sum := digest.SHA256.Digester()
-	size, err := io.Copy(io.MultiWriter(f, sum.Hash()), r)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return spooled{}, archiveError(err)
-	}
-	return spooled{path: f.Name(), digest: sum.Digest(), size: size}, nil
-}
-
-// find returns a file of the archive, through at most a few links.
-func (l *loader) find(name string) (spooled, error) {
-	at := strings.TrimPrefix(path.Clean("/"+name), "/")
-	for range 8 {
-		if f, ok := l.files[at]; ok {
-			return f, nil
-		}
-		at = l.links[at]
-	}
-	return spooled{}, errdefs.New(errdefs.ErrInvalid, "the archive names the file %q and does not have it", name)
-}
-
-func (l *loader) has(name string) bool {
-	_, err := l.find(name)
-	return err == nil
-}
-
-// read returns the contents of a file of the archive.
-func (l *loader) read(name string, limit int64) ([]byte, error) {
-	f, err := l.find(name)
-	if err != nil {
-		return nil, err
-	}
-	if f.size > limit {
-		return nil, errdefs.New(errdefs.ErrInvalid, "%s: larger than the %d bytes that are read", name, limit)
-	}
-	return os.ReadFile(f.path)
 }
 
 // legacy loads by Docker's manifest.json.
@@ -256,7 +161,7 @@ func fromFiles(files map[digest.Digest]spooled) Fetch {
 
 // layout loads by an OCI layout.
 func (l *loader) layout(ctx context.Context) ([]*image.Image, error) {
-	raw, err := l.read("index.json", maxLoadJSON)
+	raw, err := l.read("index.json", image.MaxManifest)
 	if err != nil {
 		return nil, err
 	}

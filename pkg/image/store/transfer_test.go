@@ -184,6 +184,8 @@ func TestLoadRefuses(t *testing.T) {
 		"bad tag":           {archiveOf(t, reg("manifest.json"), []byte(`[{"Config":"a","RepoTags":["../x"],"Layers":[]}]`), reg("a"), []byte(`{"rootfs":{"type":"layers"}}`)), errdefs.ErrInvalid},
 		"truncated":         {tarOf(t, "manifest.json", strings.Repeat("x", 5000))[:2000], errdefs.ErrCorrupt},
 		"image and index":   {archiveOf(t, reg("oci-layout"), layout, reg("index.json"), confused(t), reg(blobName(digest.FromBytes(confusion))), confusion), errdefs.ErrInvalid},
+		"long name":         {archiveOf(t, reg(strings.Repeat("x/", maxLoadName)+"x"), []byte("x")), errdefs.ErrInvalid},
+		"long link":         {archiveOf(t, tar.Header{Name: "a", Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("x", maxLoadName+1)}, nil), errdefs.ErrInvalid},
 		"env from the host": {archiveOf(t, reg("manifest.json"), []byte(`[{"Config":"a","Layers":[]}]`), reg("a"), []byte(`{"config":{"Env":["SECRET"]},"rootfs":{"type":"layers"}}`)), errdefs.ErrInvalid},
 	}
 	for name, c := range cases {
