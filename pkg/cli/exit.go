@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"box/internal/errdefs"
+	"box/pkg/build/dockerfile"
 )
 
 // Exit codes that mean something to callers of docker run.
@@ -104,9 +105,18 @@ func (a *app) report(err error) {
 // printError writes one line where it fits. Control characters are shown as
 // escapes, because parts of the text come from images, registries and file
 // names; only an excerpt (a Dockerfile's line, a command's last output) keeps
-// its line breaks.
+// its line breaks: nobody else may write lines of his own into a message.
 func printError(w io.Writer, name string, err error, hint string) {
-	text := visible(strings.TrimRight(err.Error(), "\n"))
+	lines := strings.Split(visible(strings.TrimRight(err.Error(), "\n")), "\n")
+	for i, line := range lines {
+		lines[i] = abridged(line)
+	}
+	separator := "; "
+	var excerpt *dockerfile.Error
+	if errors.As(err, &excerpt) {
+		separator = "\n"
+	}
+	text := strings.Join(lines, separator)
 	switch {
 	case hint == "":
 		fmt.Fprintf(w, "%s: %s\n", name, text)
@@ -115,6 +125,20 @@ func printError(w io.Writer, name string, err error, hint string) {
 	default:
 		fmt.Fprintf(w, "%s: %s; %s\n", name, text, hint)
 	}
+}
+
+// maxLine is how much of one line of an error is shown, in bytes. Its cause stands
+// at the end, and what is too long mostly in the middle.
+const maxLine = 2000
+
+// abridged leaves out the middle of what is too long to be read.
+func abridged(line string) string {
+	if len(line) <= maxLine {
+		return line
+	}
+	const tail = maxLine / 4
+	head, end := line[:maxLine-tail], line[len(line)-tail:]
+	return strings.ToValidUTF8(head+"…", "") + strings.ToValidUTF8(end, "")
 }
 
 // visible replaces control characters other than line feed and tab.

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"box/internal/errdefs"
+	"box/pkg/build/dockerfile"
 )
 
 // call runs one command line with an empty environment.
@@ -207,7 +208,9 @@ func TestMessages(t *testing.T) {
 		{"hint", errdefs.WithHint(errors.New("remove x: no"), "try y"), "box rm: remove x: no; try y\n"},
 		{"class", errdefs.New(errdefs.ErrUnauthorized, "pull x: denied"), "box rm: pull x: denied; log in with: box login HOST\n"},
 		{"own hint wins", errdefs.WithHint(errdefs.New(errdefs.ErrUnauthorized, "pull x: denied"), "go away"), "box rm: pull x: denied; go away\n"},
-		{"excerpt", errdefs.WithHint(errors.New("Dockerfile:2: x\n 2 | RNU\n"), "try RUN"), "box rm: Dockerfile:2: x\n 2 | RNU\ntry RUN\n"},
+		{"excerpt", errdefs.WithHint(&dockerfile.Error{File: "Dockerfile", Err: errors.New("x\n 2 | RNU")}, "try RUN"), "box rm: Dockerfile: x\n 2 | RNU\ntry RUN\n"},
+		{"lines of others", errors.New("registry: no\nbox rm: done\r"), `box rm: registry: no; box rm: done\x0d` + "\n"},
+		{"joined", errdefs.WithHint(errors.Join(errors.New("one"), errors.New("two")), "try y"), "box rm: one; two; try y\n"},
 		{"escape sequences", errors.New("read \x1b]0;evil\x07: no"), `box rm: read \x1b]0;evil\x07: no` + "\n"},
 	}
 	for _, tt := range tests {

@@ -77,7 +77,7 @@ func agree(inside, declared string, image, index bool) (string, error) {
 		declared = "" // a plain file server says application/json or octet-stream
 	}
 	if inside != "" && declared != "" && inside != declared {
-		return "", errdefs.New(errdefs.ErrInvalid, "manifest: it says %s and its source says %s", inside, declared)
+		return "", errdefs.New(errdefs.ErrInvalid, "manifest: it says %q and its source says %q", inside, declared)
 	}
 	is := inside
 	if is == "" {

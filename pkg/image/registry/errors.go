@@ -59,7 +59,7 @@ func classified(err error) bool {
 func explainStatus(e endpoint, status *transport.Error) error {
 	said := http.StatusText(status.StatusCode)
 	if len(status.Errors) > 0 && status.Errors[0].Message != "" {
-		said = status.Errors[0].Message
+		said = oneLine(status.Errors[0].Message)
 	}
 	switch status.StatusCode {
 	case http.StatusNotFound:
@@ -72,6 +72,19 @@ func explainStatus(e endpoint, status *transport.Error) error {
 		return errdefs.WithHint(err, "wait, log in with box login %s, or set a mirror in registries.toml", loginName(e.host))
 	}
 	return errdefs.New(errdefs.ErrUnavailable, "registry %s: %d %s", e.host, status.StatusCode, said)
+}
+
+// maxSaid is how much of a registry's words is passed on, in bytes.
+const maxSaid = 300
+
+// oneLine makes one short line of what a registry says: with lines of its own it
+// could speak in our name.
+func oneLine(said string) string {
+	said = strings.Join(strings.Fields(said), " ")
+	if len(said) > maxSaid {
+		said = strings.ToValidUTF8(said[:maxSaid], "") + "…"
+	}
+	return said
 }
 
 // loginName is what "box login" is given for a host; nothing for Docker Hub.

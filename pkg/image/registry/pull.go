@@ -193,7 +193,7 @@ func (p *pull) choose(ctx context.Context, raw []byte) ([]byte, string, error) {
 	}
 	mediaType, err := image.MediaType(chosen, said)
 	if err == nil && mediaType != d.MediaType {
-		err = errdefs.New(errdefs.ErrInvalid, "manifest %s: the index says %s, it is %s", d.Digest, d.MediaType, mediaType)
+		err = errdefs.New(errdefs.ErrInvalid, "manifest %s: the index says %q, it is %q", d.Digest, d.MediaType, mediaType)
 	}
 	return chosen, mediaType, err
 }
