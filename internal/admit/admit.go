@@ -47,6 +47,14 @@
 // disturbs. The entry point makes the slack 5 milliseconds (prctl(2)), which the watcher
 // takes over, as threads do from whom they are made by. Who starts another program calls
 // Starting, for that would take over both.
+//
+// # No files
+//
+// The runtime reads the limits of its cgroup when it starts, even where it is told not to
+// heed them (GODEBUG=containermaxprocs=0): with the list of all mounts on the way, that is a
+// tenth of its start. It does without if it cannot open them. So the entry point takes the
+// limit of open files down to the three that are open, and package files puts it up again
+// before anybody else can ask for it.
 package admit
 
 import (
@@ -54,6 +62,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	_ "box/internal/admit/files"
 )
 
 // held is the semaphore set in which this process has a place, plus one. It is 0

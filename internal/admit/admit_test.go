@@ -474,6 +474,30 @@ func (g *guest) processors() map[string]unix.CPUSet {
 	return out
 }
 
+// TestFiles: the limit of open files is as it was given, for us, whom the Go runtime lets
+// use all of it, and for whom we start.
+func TestFiles(t *testing.T) {
+	eachHall(t, func(h *hall) {
+		g := h.start(func(cmd *exec.Cmd) {
+			shell := exec.Command("sh", append([]string{"-c", `ulimit -Sn 100; ulimit -Hn 200; exec "$@"`, ""}, cmd.Args...)...)
+			cmd.Path, cmd.Args = shell.Path, shell.Args
+		}, "state")
+		g.says("in")
+		var own unix.Rlimit
+		if err := unix.Prlimit(g.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &own); err != nil {
+			t.Fatal(err)
+		}
+		if own.Cur < 100 || own.Max != 200 {
+			t.Errorf("the guest may have %d of %d files, want at least 100 of 200", own.Cur, own.Max)
+		}
+		fmt.Fprintln(g.tell, "ulimit -Sn; ulimit -Hn")
+		for range 2 {
+			g.says("100")
+			g.says("200")
+		}
+	})
+}
+
 // TestStarting: whom we start knows nothing of the slack that we give ourselves, not even
 // as its default, from whichever thread it is started.
 func TestStarting(t *testing.T) {

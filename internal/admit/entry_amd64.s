@@ -4,13 +4,17 @@
 #define SYS_semget             64
 #define SYS_semop              65
 #define SYS_semctl             66
+#define SYS_getrlimit          97
 #define SYS_geteuid           107
 #define SYS_prctl             157
+#define SYS_setrlimit         160
 #define SYS_sched_setaffinity 203
 #define SYS_sched_getaffinity 204
 #define SYS_semtimedop        220
 #define SYS_getcpu            309
 #define EAGAIN                 11
+#define RLIMIT_NOFILE           7
+#define FILES                   3 // standard input, output and error output
 #define PR_SET_TIMERSLACK      29
 #define PR_GET_TIMERSLACK      30
 #define IPC_STAT                2
@@ -23,7 +27,7 @@
 #define MASK   0   // 128 bytes: processors; later struct semid64_ds
 #define OTIME  48  // in semid64_ds: when an operation has last succeeded, in seconds
 #define OPS    128 // three struct sembuf of 6 bytes: number, operation, flags
-#define LIMIT  160 // struct timespec
+#define LIMIT  160 // struct timespec; later struct rlimit
 
 // Semaphore 0 counts free places. Semaphore 1 is 1 when 0 was given its first value:
 // both happen in one semop(2), so that no death in between leaves a set without places.
@@ -193,7 +197,7 @@ processors:
 	LEAQ ·allowed(SB), DX
 	SYSCALL
 	CMPQ AX, $0
-	JLE  begin           // more processors than fit: then we use what we like
+	JLE  files           // more processors than fit: then we use what we like
 	MOVQ AX, R8
 
 	// R9 = the processor that we are on
@@ -203,7 +207,7 @@ processors:
 	XORL DX, DX
 	SYSCALL
 	TESTL AX, AX
-	JNE  begin
+	JNE  files
 	MOVL LIMIT(SP), R9
 
 	// stay there
@@ -218,8 +222,28 @@ processors:
 	MOVQ R8, SI
 	SYSCALL
 	TESTL AX, AX
-	JNE  begin
+	JNE  files
 	MOVL R8, ·kept(SB)
+files:
+
+	// R8, R9 = how many files we may have open; for now it is three
+	MOVL $SYS_getrlimit, AX
+	MOVL $RLIMIT_NOFILE, DI
+	LEAQ LIMIT(SP), SI
+	SYSCALL
+	TESTL AX, AX
+	JNE  begin
+	MOVQ LIMIT(SP), R8
+	MOVQ LIMIT+8(SP), R9
+	CMPQ R8, $FILES
+	JLS  begin
+	MOVQ $FILES, LIMIT(SP)
+	MOVL $SYS_setrlimit, AX
+	SYSCALL
+	TESTL AX, AX
+	JNE  begin
+	MOVQ R8, box∕internal∕admit∕files·lowered(SB)
+	MOVQ R9, box∕internal∕admit∕files·lowered+8(SB)
 begin:
 	ADDQ $FRAME, SP
 	JMP  _rt0_amd64_linux(SB)

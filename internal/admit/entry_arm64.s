@@ -3,6 +3,8 @@
 // System calls and their constants (asm-generic/unistd.h, linux/sem.h).
 #define SYS_sched_setaffinity 122
 #define SYS_sched_getaffinity 123
+#define SYS_getrlimit         163
+#define SYS_setrlimit         164
 #define SYS_prctl             167
 #define SYS_getcpu            168
 #define SYS_geteuid           175
@@ -11,6 +13,8 @@
 #define SYS_semtimedop        192
 #define SYS_semop             193
 #define EAGAIN                 11
+#define RLIMIT_NOFILE           7
+#define FILES                   3 // standard input, output and error output
 #define PR_SET_TIMERSLACK      29
 #define PR_GET_TIMERSLACK      30
 #define IPC_STAT                2
@@ -23,7 +27,7 @@
 #define MASK   0   // 128 bytes: processors; later struct semid64_ds
 #define OTIME  48  // in semid64_ds: when an operation has last succeeded, in seconds
 #define OPS    128 // three struct sembuf of 6 bytes: number, operation, flags
-#define LIMIT  160 // struct timespec
+#define LIMIT  160 // struct timespec; later struct rlimit
 
 // admit_rt0 is the program's entry point; entry_amd64.s tells the steps in words. RSP
 // has argc, argv and so on, as the Go runtime's expects it. System calls keep all
@@ -200,7 +204,7 @@ processors:
 	MOVD $·allowed(SB), R2
 	SVC
 	CMP  $0, R0
-	BLE  begin               // more processors than fit: then we use what we like
+	BLE  files               // more processors than fit: then we use what we like
 	MOVD R0, R19
 
 	// R10 = the processor that we are on
@@ -209,7 +213,7 @@ processors:
 	MOVD $0, R1
 	MOVD $0, R2
 	SVC
-	CBNZW R0, begin
+	CBNZW R0, files
 	MOVWU LIMIT(RSP), R10
 
 	// stay there
@@ -228,8 +232,28 @@ clear:
 	MOVD $0, R0
 	MOVD R19, R1
 	SVC
-	CBNZW R0, begin
+	CBNZW R0, files
 	MOVW R19, ·kept(SB)
+files:
+
+	// R19, R20 = how many files we may have open; for now it is three
+	MOVD $SYS_getrlimit, R8
+	MOVD $RLIMIT_NOFILE, R0
+	ADD  $LIMIT, RSP, R1
+	SVC
+	CBNZW R0, begin
+	MOVD LIMIT(RSP), R19
+	MOVD LIMIT+8(RSP), R20
+	CMP  $FILES, R19
+	BLS  begin
+	MOVD $FILES, R2
+	MOVD R2, LIMIT(RSP)
+	MOVD $SYS_setrlimit, R8
+	MOVD $RLIMIT_NOFILE, R0
+	SVC
+	CBNZW R0, begin
+	MOVD R19, box∕internal∕admit∕files·lowered(SB)
+	MOVD R20, box∕internal∕admit∕files·lowered+8(SB)
 begin:
 	ADD  $FRAME, RSP
 	B    _rt0_arm64_linux(SB)
