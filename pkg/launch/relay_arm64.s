@@ -2,7 +2,7 @@
 
 // The handlers are called by the kernel, on the thread's signal stack, with all
 // signals blocked: R0 has the signal, R1 its siginfo, R30 the way back to
-// rt_sigreturn(2), which restores every register. They touch no Go state but two
+// rt_sigreturn(2), which restores every register. They touch no Go state but three
 // variables.
 
 // func relayHandlers() (all, fault uintptr)
@@ -13,9 +13,15 @@ TEXT ·relayHandlers(SB), NOSPLIT, $0-16
 	MOVD R0, fault+8(FP)
 	RET
 
+// came[signal] = 1, before relayTo is read. Then
 // pidfd_send_signal(relayTo, signal, NULL, 0); there is nobody to tell of an error
 TEXT relaySignal<>(SB), NOSPLIT|NOFRAME, $0
 	MOVW R0, R1
+	MOVD $·came(SB), R9
+	ADD  R1<<2, R9, R9
+	MOVD $1, R10
+	MOVW R10, (R9)
+	DMB  $0xb                   // ISH: all that came before, for all processors
 	MOVW ·relayTo(SB), R0
 	MOVD ZR, R2
 	MOVD ZR, R3

@@ -2,11 +2,14 @@ package launch
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -85,6 +88,81 @@ func TestRelay(t *testing.T) {
 				t.Fatal(err)
 			}
 			expectLine(t, lines, "signal: "+sig.String())
+			for lines.Scan() { //nolint:revive // to the end
+			}
+			if err := helper.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestHoldHelper holds signals, those whose numbers are in the variable among them, and
+// relays only then.
+func TestHoldHelper(t *testing.T) {
+	numbers, ok := os.LookupEnv(relayHelper)
+	if !ok {
+		t.Skip("runs as part of TestHold")
+	}
+	if err := Hold(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("ready")
+	bufio.NewScanner(os.Stdin).Scan() // until they were sent
+	for word := range strings.FieldsSeq(numbers) {
+		sig, err := strconv.Atoi(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for atomic.LoadUint32(&came[sig]) == 0 { // some other thread may be about to take it
+			runtime.Gosched()
+		}
+	}
+	ended := exec.Command("true")
+	if err := ended.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := sys.PidfdOpen(ended.Process.Pid)
+	if err := errors.Join(err, ended.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println(Relay(pidfd))
+	StopRelay()
+}
+
+// Held signals are swallowed, and those that ask for an end are told to who relays. What
+// was ignored from the beginning stays so.
+func TestHold(t *testing.T) {
+	for _, c := range []struct {
+		name, option string
+		signals      []unix.Signal
+		held         string // by number
+		want         string
+	}{
+		{"none", "--default-signal", nil, "", "<nil>"},
+		{"harmless", "--default-signal", []unix.Signal{unix.SIGUSR1, unix.SIGALRM, unix.SIGQUIT}, "10 14 3", "<nil>"},
+		{"ending", "--default-signal", []unix.Signal{unix.SIGUSR1, unix.SIGTERM}, "10 15", "interrupted by SIGTERM"},
+		{"ignored", "--ignore-signal=HUP,INT", []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGUSR1}, "10", "<nil>"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			helper := exec.Command("env", c.option, os.Args[0], "-test.run=^TestHoldHelper$")
+			helper.Env = append(os.Environ(), relayHelper+"="+c.held)
+			helper.Stderr = os.Stderr
+			out, err := helper.StdoutPipe()
+			in, err2 := helper.StdinPipe()
+			if err := errors.Join(err, err2, helper.Start()); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(out)
+			expectLine(t, lines, "ready")
+			for _, sig := range c.signals {
+				if err := helper.Process.Signal(sig); err != nil {
+					t.Fatal(err)
+				}
+			}
+			in.Close()
+			expectLine(t, lines, c.want)
 			for lines.Scan() { //nolint:revive // to the end
 			}
 			if err := helper.Wait(); err != nil {

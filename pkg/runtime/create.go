@@ -37,6 +37,8 @@ type CreateOptions struct {
 	PreserveFDs   int    // descriptors from 3 on that are passed to the command
 	NoPivot       bool   // for hosts whose root is the initial ramfs
 	NoNewKeyring  bool   // the command keeps the caller's session keyring
+
+	stay bool // we wait for the command, and keep its terminal
 }
 
 func (o *CreateOptions) check() error {
@@ -68,7 +70,6 @@ type creation struct {
 	hooked bool // a hook has run: poststop is owed
 	wait   bool // the program waits for start
 	child  bool // the command dies with us
-	stay   bool // we wait for the command, and keep its terminal
 	tty    *console
 	helper *os.File // our end of the socket for its errands; nil if it has none
 }
@@ -113,7 +114,13 @@ func (r *Runtime) begin(id string, o *CreateOptions, isNew bool) (*creation, err
 	if !config.Process.Terminal { // whose streams are none of ours
 		c.Pipes = callersPipes()
 	}
-	if err := c.claim(); err != nil {
+	if o.stay { // in the foreground, signals are for the command, and until there is one, for us
+		err = launch.Hold()
+	}
+	if err == nil {
+		err = c.claim()
+	}
+	if err != nil {
 		set.Drop()
 		return nil, err
 	}
@@ -348,7 +355,7 @@ func (c *creation) runtimeHooks(ctx context.Context, st *State) error {
 // release lets the program go on, and waits until it has come to the end of its
 // preparations: until start can only succeed or fail in execve.
 func (c *creation) release() error {
-	if c.stay {
+	if c.opts.stay {
 		if err := c.tty.relay(c.proc.Pidfd); err != nil {
 			return err
 		}
@@ -418,6 +425,7 @@ func writePidFile(path string, pid int) error {
 // abandon removes what a failed create has made, and returns cause, with what could
 // not be removed.
 func (c *creation) abandon(ctx context.Context, cause error) error {
+	_ = launch.Hold() // or a signal would have us leave the rest
 	if c.proc != nil {
 		_ = c.proc.Kill()
 		_, _ = c.proc.Wait()
@@ -436,7 +444,7 @@ func (c *creation) close() {
 
 // closeAll closes what is open, but for the lock; it may be called again.
 func (c *creation) closeAll() {
-	if c.stay {
+	if c.opts.stay {
 		launch.StopRelay()
 	}
 	if c.proc != nil {

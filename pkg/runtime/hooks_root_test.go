@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"box/internal/testkit"
 )
@@ -116,30 +117,84 @@ func TestHooksMakeFilesForNobodyElse(t *testing.T) {
 	}
 }
 
+// blocked makes a hook that tells that it is at work, and ends when it is told to: wait
+// waits for the one, and end is the other.
+func (b *bench) blocked() (hook specs.Hook, wait, end func()) {
+	held, mayEnd := b.bundle+"/held", b.bundle+"/may-end"
+	if err := errors.Join(mkfifo(held), mkfifo(mayEnd)); err != nil {
+		b.t.Fatal(err)
+	}
+	hook = specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "echo > " + held + "; read x < " + mayEnd}}
+	wait = func() { testkit.Text(b.t, held) }
+	end = func() {
+		f, err := os.OpenFile(mayEnd, os.O_RDWR, 0) // which waits for no reader
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.t.Cleanup(func() { f.Close() }) // not before: the hook may not have opened it yet
+		if _, err := f.WriteString("\n"); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return hook, wait, end
+}
+
+// Scenario: the signals by which programs are ended come while a container is made in the
+// foreground, or while what a failed create has made is removed. Nothing is left.
+func TestInterruptedCreationLeavesNothing(t *testing.T) {
+	interrupt := func(verb string, hooks func(blocked specs.Hook) *specs.Hooks, want string) func(*testing.T) {
+		return func(t *testing.T) {
+			b := newBench(t, "true")
+			hook, wait, end := b.blocked()
+			b.spec.Hooks = hooks(hook)
+			b.save()
+			var errs strings.Builder
+			cmd := b.command(verb, b.id)
+			cmd.Stderr = &errs
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			wait()
+			if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			end()
+			_ = cmd.Wait()
+			if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(errs.String(), want) {
+				t.Errorf("%v, %q; want exit status 1 and %q", cmd.ProcessState, errs.String(), want)
+			}
+			if b.state() != nil {
+				t.Error("the container is still there")
+			}
+		}
+	}
+	atFirst := func(blocked specs.Hook) *specs.Hooks { return &specs.Hooks{CreateRuntime: []specs.Hook{blocked}} }
+	atLast := func(blocked specs.Hook) *specs.Hooks {
+		return &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/false"}}, Poststop: []specs.Hook{blocked}}
+	}
+	t.Run("run", interrupt("run", atFirst, "interrupted by SIGTERM"))
+	t.Run("failing run", interrupt("run", atLast, "error running createRuntime hook #0"))
+	t.Run("failing create", interrupt("create", atLast, "error running createRuntime hook #0"))
+}
+
 // Scenario: exec and state come while create or run is at work, and the program has still
 // its creator's root: what joined it then would work on the host's files.
 func TestExecBeforeTheRootIsRefused(t *testing.T) {
 	for _, verb := range []string{"create", "run"} {
 		b := newBench(t, "true")
-		held, mayEnd := b.bundle+"/held", b.bundle+"/may-end"
-		if err := errors.Join(mkfifo(held), mkfifo(mayEnd)); err != nil {
-			t.Fatal(err)
-		}
-		hook := specs.Hook{Path: "/bin/sh", Args: []string{"sh", "-c", "echo > " + held + "; read x < " + mayEnd}}
+		hook, wait, end := b.blocked()
 		b.spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{hook}}
 		b.save()
 		create := b.command(verb, b.id)
 		if err := create.Start(); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Text(t, held) // the hook is at work
+		wait()
 		b.expectStatus(Creating)
 		if r := b.try("exec", b.id, "/bin/sh", "-c", "exit 0"); r.code != 255 || !strings.Contains(r.err, "container not running") {
 			t.Errorf("exec while %s is at work: exit %d, %s", verb, r.code, r.err)
 		}
-		if err := os.WriteFile(mayEnd, []byte("\n"), 0); err != nil {
-			t.Fatal(err)
-		}
+		end()
 		if err := create.Wait(); err != nil {
 			t.Errorf("%s: %v", verb, err)
 		}

@@ -58,7 +58,7 @@ func (c *creation) open() error {
 	for range c.set.Joins {
 		c.fds.Joins = append(c.fds.Joins, c.fds.give(nil)) // launch has the files
 	}
-	if c.tty, err = openConsole(c.spec.Process, c.opts.ConsoleSocket, c.stay, c.fds); err != nil {
+	if c.tty, err = openConsole(c.spec.Process, c.opts.ConsoleSocket, c.opts.stay, c.fds); err != nil {
 		return err
 	}
 	return c.openHelper()

@@ -44,13 +44,13 @@ func (r *Runtime) Restore(ctx context.Context, id string, o RestoreOptions) (int
 	if err != nil {
 		return 0, err
 	}
+	o.Run.stay = !o.Run.Detach
 	c, err := r.begin(id, &o.Run.CreateOptions, false)
 	if err != nil {
 		return 0, err
 	}
 	defer c.close()
-	c.stay = !o.Run.Detach
-	if c.stay && !o.Run.NoSubreaper {
+	if o.Run.stay && !o.Run.NoSubreaper {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 			return 0, c.abandon(ctx, err)
 		}
@@ -183,7 +183,7 @@ func (c *restoration) openTerminal() error {
 	if err != nil {
 		return err
 	}
-	if c.tty, err = openConsole(c.spec.Process, c.creation.opts.ConsoleSocket, c.stay, fds); err != nil || c.tty == nil {
+	if c.tty, err = openConsole(c.spec.Process, c.creation.opts.ConsoleSocket, c.creation.opts.stay, fds); err != nil || c.tty == nil {
 		return err
 	}
 	c.give = fds.files[c.tty.fd]
@@ -195,7 +195,7 @@ func (c *restoration) tell() error {
 	if c.pidfd == nil {
 		return errdefs.New(errdefs.ErrUnavailable, "restore container %s: criu has not said which process it is", c.ID)
 	}
-	if c.stay {
+	if c.creation.opts.stay {
 		if err := c.tty.relay(c.pidfd); err != nil {
 			return err
 		}

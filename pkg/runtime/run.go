@@ -34,13 +34,13 @@ type RunOptions struct {
 // out: processes beside the init where the pid namespace is shared, and commands that
 // are set-user-id or have file capabilities, for their execve clears the signal.
 func (r *Runtime) Run(ctx context.Context, id string, o RunOptions) (int, error) {
+	o.stay = !o.Detach
 	c, err := r.begin(id, &o.CreateOptions, true)
 	if err != nil {
 		return 0, err
 	}
 	defer c.close()
-	c.stay = !o.Detach
-	c.facts.Stay = c.stay
+	c.facts.Stay = o.stay
 	c.wait = c.spec.Hooks != nil && len(c.spec.Hooks.StartContainer) > 0
 	c.child = !o.Detach && !c.wait
 	if !o.Detach && !o.NoSubreaper {
