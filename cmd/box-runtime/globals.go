@@ -10,6 +10,7 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
 	"box/internal/strictjson"
@@ -113,7 +114,7 @@ func (g *globals) debugf(format string, args ...any) {
 // append adds one record to the log. A log that cannot be written to must not
 // stop a container; the message then goes to stderr.
 func (g *globals) append(level, message string) {
-	w := io.Writer(os.Stderr)
+	w := io.Writer(onTheWay{})
 	if g.log != "" && !g.logFail {
 		f, err := os.OpenFile(g.log, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 		if err == nil {
@@ -121,11 +122,17 @@ func (g *globals) append(level, message string) {
 			w = f
 		} else {
 			g.logFail = true
-			fmt.Fprintf(os.Stderr, "box-runtime: %v\n", err)
+			fmt.Fprintf(w, "box-runtime: %v\n", err)
 		}
 	}
 	_, _ = w.Write(g.line(level, message))
 }
+
+// onTheWay is stderr for what is written before the work is done. Through os.Stderr, a
+// reader that has gone would end us there and then (SIGPIPE, see os/signal).
+type onTheWay struct{}
+
+func (onTheWay) Write(p []byte) (int, error) { return unix.Write(unix.Stderr, p) }
 
 func (g *globals) line(level, message string) []byte {
 	now := time.Now().Format(time.RFC3339)

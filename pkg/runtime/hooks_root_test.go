@@ -177,6 +177,29 @@ func TestInterruptedCreationLeavesNothing(t *testing.T) {
 	t.Run("failing create", interrupt("create", atLast, "error running createRuntime hook #0"))
 }
 
+// Nobody may be left to read a warning: the rest is done all the same.
+func TestDeleteGoesOnWithoutAReader(t *testing.T) {
+	b := newBench(t, "true")
+	b.spec.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/false"}}}
+	b.save()
+	b.do("create", b.id)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read.Close()
+	defer write.Close()
+	cmd := b.command("delete", "--force", b.id)
+	cmd.Stderr = write
+	if err := cmd.Run(); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	if b.state() != nil {
+		t.Error("the container is still there")
+		b.do("delete", "--force", b.id)
+	}
+}
+
 // Scenario: exec and state come while create or run is at work, and the program has still
 // its creator's root: what joined it then would work on the host's files.
 func TestExecBeforeTheRootIsRefused(t *testing.T) {
