@@ -88,12 +88,12 @@ func (c *Container) Assemble() (*Assembly, error) {
 	if c.Wait && c.Set.Creates(specs.PIDNamespace) {
 		b.Plan.QuitOn("a container that waits for start ends by what would end its command; the first of a pid namespace is spared by default", fatal...)
 	}
+	if c.Late {
+		b.Plan.Await(launch.Int(c.Layout.Permit), "wait for the cgroup", "the parent may not have us born in it, and has us moved; a successor is born where we are")
+	}
 	c.Set.AddJoins(b.Plan, c.Layout.Joins)
 	if c.Set.Succeeds() {
 		b.Plan.Mark(MarkBorn, "the parent knows from here on which process is the container's")
-	}
-	if c.Late {
-		b.Plan.Await(launch.Int(c.Layout.Permit), "wait for the cgroup", "the parent may not have us born in it, and has us moved")
 	}
 	c.Set.AddCgroup(b.Plan)
 	c.Set.AddTime(b.Plan)

@@ -216,17 +216,40 @@ func TestPlansAreWhole(t *testing.T) {
 }
 
 // TestLateProgramWaitsForItsCgroup: the root of a cgroup namespace is the group of
-// whoever makes it, so the wait comes first.
+// whoever makes it, and a successor is born where the process before it is, so the wait
+// comes first.
 func TestLateProgramWaitsForItsCgroup(t *testing.T) {
-	s := gen.Runtime()
-	c := draftOf(t, s, factsOf(s))
-	c.Late = true
-	b, err := c.Assemble()
-	if err != nil {
-		t.Fatal(err)
+	cases := map[string]struct {
+		change func(*specs.Spec)
+		later  []string
+	}{
+		"simple": {func(*specs.Spec) {}, []string{"create cgroup namespace"}},
+		"mapped by newuidmap": {
+			func(s *specs.Spec) {
+				s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+				s.Linux.UIDMappings, s.Linux.GIDMappings = shifted, shifted
+			},
+			[]string{"join user namespace", "enter the pid namespace", "create cgroup namespace"},
+		},
 	}
-	at := positions(t, b.Plan, "wait for the cgroup", "create cgroup namespace")
-	if at[1] < at[0] {
-		t.Errorf("the wait is step %d, the namespace step %d", at[0], at[1])
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := gen.Runtime()
+			tc.change(s)
+			c := draftOf(t, s, factsOf(s))
+			c.Set.Unprivileged(1000, 1000)
+			c.LayOut()
+			c.Late = true
+			b, err := c.Assemble()
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := positions(t, b.Plan, append([]string{"wait for the cgroup"}, tc.later...)...)
+			for i, name := range tc.later {
+				if at[i+1] < at[0] {
+					t.Errorf("the wait is step %d, %q step %d", at[0], name, at[i+1])
+				}
+			}
+		})
 	}
 }
