@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -98,6 +99,20 @@ func TestHangingTestIsEnded(t *testing.T) {
 	`, 300*time.Millisecond)
 	if out != "Killed\nended\n" && out != "ended\n" {
 		t.Errorf("got %q", out)
+	}
+}
+
+// Tests that give a device back say `netns 1`, which has to be where they are.
+func TestProcessOneIsInTheJobsNetwork(t *testing.T) {
+	for _, view := range viewNames {
+		flags := jobFlags(view)
+		own := flags&syscall.CLONE_NEWNET != 0
+		if own != (flags&syscall.CLONE_NEWPID != 0) {
+			t.Errorf("%s: flags %#x: a network of its own, and the machine's process 1, or the other way about", view, flags)
+		}
+		if own == (view == viewSystemd) {
+			t.Errorf("%s: a network namespace of its own: %v", view, own)
+		}
 	}
 }
 

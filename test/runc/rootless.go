@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,11 +35,9 @@ func (j job) has(feature string) bool {
 // setUpRootless makes the user and what the features give, in the job's namespaces
 // only: the files of /etc are mounted over.
 func (j job) setUpRootless() error {
-	files := map[string]string{
-		"/etc/passwd": fmt.Sprintf("%s:x:%d:%d::%s:/bin/bash\n", rootlessName, rootlessID, rootlessID, filepath.Join(j.Work, "home")),
-		"/etc/group":  fmt.Sprintf("%s:x:%d:\n", rootlessName, rootlessID),
-		"/etc/subuid": "",
-		"/etc/subgid": "",
+	files := map[string]string{"/etc/subuid": "", "/etc/subgid": ""}
+	if j.View != viewSystemd { // there the whole machine knows him (startUserManager)
+		maps.Copy(files, userLines(filepath.Join(j.Work, "home")))
 	}
 	if j.has("idmap") {
 		files["/etc/subuid"] = fmt.Sprintf("%s:%d:%d\n", rootlessName, firstSubUID, subIDs)
@@ -140,6 +139,9 @@ func (j job) rootlessEnv() []string {
 	env := []string{"ROOTLESS_FEATURES=", "USER=" + rootlessName}
 	if j.Features != "none" {
 		env[0] += j.Features + "+"
+	}
+	if j.View == viewSystemd {
+		env = append(env, userManagerEnv()...)
 	}
 	if !j.has("idmap") {
 		return env

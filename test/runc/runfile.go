@@ -177,13 +177,14 @@ func (s *session) start(ctx context.Context, j job) ([]byte, error) {
 }
 
 // jobFlags are the namespaces of a job. systemd must know processes by the numbers that
-// runtimes tell it, so there is no pid namespace then.
+// runtimes tell it, so there is no pid namespace then; and since some tests call the
+// network namespace that they are in that of process 1, no network namespace either.
 func jobFlags(view string) uintptr {
-	const flags = syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+	const flags = syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 	if view == viewSystemd {
 		return flags
 	}
-	return flags | syscall.CLONE_NEWPID
+	return flags | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID
 }
 
 // output keeps what a job prints, and calls end each time that it has printed nothing for
