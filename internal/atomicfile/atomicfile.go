@@ -7,7 +7,8 @@
 //
 // Invariants: the file at path is never seen half written; a failed write leaves
 // the old file as it was and no temporary file behind. A temporary file left by a
-// crash begins with ".tmp-" (Prefix) and lies in the same directory.
+// crash begins with ".tmp-" (Prefix) and lies in the same directory. In directories that
+// nobody sweeps, WriteBeside leaves none if the kernel can help it.
 package atomicfile
 
 import (
@@ -42,6 +43,55 @@ func WriteVolatile(path string, data []byte, perm os.FileMode) error {
 	return nil
 }
 
+// WriteBeside is WriteVolatile for a directory that is somebody else's. The file has no
+// name until it is complete (O_TMPFILE, open(2)), so that a crash leaves nothing. Two cases
+// remain in which it has a temporary one: for the moment between two system calls where
+// there is a file at path already, for a link replaces nothing, and all along on file
+// systems without such files.
+func WriteBeside(path string, data []byte, perm os.FileMode) error {
+	err := place(path, data, perm)
+	if err == unix.EOPNOTSUPP {
+		err = replace(path, data, perm, false)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// place makes the file without a name and links it to path. EOPNOTSUPP, and nothing has
+// happened, is the answer where that is not possible.
+func place(path string, data []byte, perm os.FileMode) error {
+	fd, err := unix.Open(filepath.Dir(path), unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return unix.EOPNOTSUPP // EISDIR or ENOENT from who does not know the flag; else replace says why
+	}
+	defer unix.Close(fd)
+	if err := write(fd, data); err != nil {
+		return &os.PathError{Op: "write", Path: path, Err: err}
+	}
+	if err := unix.Fchmod(fd, uint32(perm.Perm())); err != nil {
+		return &os.PathError{Op: "chmod", Path: path, Err: err}
+	}
+	switch err = link(fd, path); err {
+	case nil:
+		return nil
+	case unix.EEXIST:
+	default: // there may be no procfs
+		return unix.EOPNOTSUPP
+	}
+	temp, err := named(path, func(temp string) error { return link(fd, temp) })
+	if err != nil {
+		return &os.PathError{Op: "link", Path: temp, Err: err}
+	}
+	return rename(temp, path)
+}
+
+// link gives a file without a name one.
+func link(fd int, path string) error {
+	return unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+}
+
 func replace(path string, data []byte, perm os.FileMode, durable bool) error {
 	f, temp, err := create(path)
 	if err != nil {
@@ -51,13 +101,21 @@ func replace(path string, data []byte, perm os.FileMode, durable bool) error {
 		_ = unix.Unlink(temp)
 		return err
 	}
-	// Not os.Rename, which looks first whether path is a directory.
-	if err := unix.Rename(temp, path); err != nil {
-		_ = unix.Unlink(temp)
-		return &os.LinkError{Op: "rename", Old: temp, New: path, Err: err}
+	if err := rename(temp, path); err != nil {
+		return err
 	}
 	if durable {
 		return syncDir(filepath.Dir(path))
+	}
+	return nil
+}
+
+// rename puts the temporary file in its place, or removes it. It is not os.Rename, which
+// looks first whether path is a directory.
+func rename(temp, path string) error {
+	if err := unix.Rename(temp, path); err != nil {
+		_ = unix.Unlink(temp)
+		return &os.LinkError{Op: "rename", Old: temp, New: path, Err: err}
 	}
 	return nil
 }
@@ -66,17 +124,25 @@ func replace(path string, data []byte, perm os.FileMode, durable bool) error {
 // os would start Go's poller for a file that is always ready, eight calls for a
 // write that needs five.
 func create(path string) (fd int, temp string, err error) {
-	for range maxTries {
-		temp = filepath.Join(filepath.Dir(path), Prefix+filepath.Base(path)+"-"+strconv.FormatUint(uint64(rand.Uint32()), 10))
+	temp, err = named(path, func(temp string) (err error) {
 		fd, err = unix.Open(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
-		if err != unix.EEXIST && err != unix.EINTR {
-			break
-		}
-	}
+		return err
+	})
 	if err != nil {
 		return -1, "", &os.PathError{Op: "create", Path: temp, Err: err}
 	}
 	return fd, temp, nil
+}
+
+// named makes something under a temporary name beside path that is free.
+func named(path string, make func(temp string) error) (temp string, err error) {
+	for range maxTries {
+		temp = filepath.Join(filepath.Dir(path), Prefix+filepath.Base(path)+"-"+strconv.FormatUint(uint64(rand.Uint32()), 10))
+		if err = make(temp); err != unix.EEXIST && err != unix.EINTR {
+			break
+		}
+	}
+	return temp, err
 }
 
 // maxTries bounds the search for a name that is free.

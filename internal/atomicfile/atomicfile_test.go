@@ -2,16 +2,19 @@ package atomicfile
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestWriteReplacesContentAndMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "record.json")
-	for _, write := range []func(string, []byte, os.FileMode) error{Write, WriteVolatile} {
+	for _, write := range []func(string, []byte, os.FileMode) error{Write, WriteVolatile, WriteBeside} {
 		for _, c := range []struct {
 			data string
 			perm os.FileMode
@@ -122,4 +125,57 @@ func TestLockContextGivesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Unlock()
+}
+
+// TestWriteBesideShowsNothingElse: whoever watches the directory sees the file appear,
+// complete, and no other; a crash could have left nothing else.
+func TestWriteBesideShowsNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY, 0o600); err != nil {
+		t.Skipf("needs a file system with O_TMPFILE: %v", err)
+	} else {
+		unix.Close(fd)
+	}
+	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(watch)
+	if _, err := unix.InotifyAddWatch(watch, dir, unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_MOVED_FROM|unix.IN_DELETE); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "pid")
+	if err := WriteBeside(path, []byte("42"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var buf [4096]byte
+	n, err := unix.Read(watch, buf[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimRight(string(buf[unix.SizeofInotifyEvent:n]), "\x00")
+	if mask := binary.NativeEndian.Uint32(buf[4:]); mask != unix.IN_CREATE || name != "pid" {
+		t.Errorf("events: %#x of %q, want one of the file's creation", mask, name)
+	}
+}
+
+// TestWriteBesideWithoutHelp: where the kernel cannot make files without names, or the name
+// is taken, the file is written all the same.
+func TestWriteBesideWithoutHelp(t *testing.T) {
+	if err := place("/proc/self/pid", nil, 0o644); err != unix.EOPNOTSUPP {
+		t.Errorf("place in a file system without O_TMPFILE: %v", err)
+	}
+	if err := WriteBeside("/proc/self/pid", nil, 0o644); err == nil || !strings.Contains(err.Error(), "/proc/self/") {
+		t.Errorf("write to procfs: %v", err)
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/taken", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteBeside(dir+"/taken", nil, 0o644); err == nil {
+		t.Error("a directory was replaced")
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
 }

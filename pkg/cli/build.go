@@ -83,7 +83,7 @@ func (a *app) build(ctx context.Context, f buildFlags, where string) error {
 func (a *app) built(f buildFlags, req build.Request, result *build.Result) error {
 	id := result.Image.ID.String()
 	if f.iidFile != "" {
-		if err := atomicfile.Write(f.iidFile, []byte(id), 0o644); err != nil {
+		if err := atomicfile.WriteBeside(f.iidFile, []byte(id), 0o644); err != nil {
 			return err
 		}
 	}

@@ -131,7 +131,7 @@ func (c *container) describe(s *specs.Spec, opts *criu.Options, dirs *images) er
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteVolatile(filepath.Join(dirs.dir.Name(), descriptorsFile), data, 0o600)
+	return atomicfile.WriteBeside(filepath.Join(dirs.dir.Name(), descriptorsFile), data, 0o600)
 }
 
 // streams names what is in the place of the standard streams: the pipes that the

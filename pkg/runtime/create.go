@@ -419,7 +419,7 @@ func writePidFile(path string, pid int) error {
 	if path == "" {
 		return nil
 	}
-	return atomicfile.WriteVolatile(path, []byte(strconv.Itoa(pid)), 0o644)
+	return atomicfile.WriteBeside(path, []byte(strconv.Itoa(pid)), 0o644)
 }
 
 // abandon removes what a failed create has made, and returns cause, with what could
