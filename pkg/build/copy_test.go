@@ -250,6 +250,10 @@ func TestAddArchive(t *testing.T) {
 	if _, err := w.try(t.Context(), "FROM busybox\nADD cut.tar /\n", nil); !errors.Is(err, errdefs.ErrCorrupt) {
 		t.Errorf("an archive cut short: %v", err)
 	}
+	w.put("link.tar", string(tarOf(t, []file{{name: "a", data: "x", mode: 0o644}, {name: "b", hard: "nosuch"}})))
+	if _, err := w.try(t.Context(), "FROM busybox\nADD link.tar /\n", nil); !errors.Is(err, errdefs.ErrInvalid) || !strings.Contains(err.Error(), `b: hard link to "nosuch"`) {
+		t.Errorf("a hard link to nothing: %v", err)
+	}
 }
 
 // TestAddArchiveCannotEscape unpacks archives that try to write elsewhere

@@ -108,6 +108,7 @@ func TestMain(m *testing.M) {
 // file is one file of a base image.
 type file struct {
 	name, data, link string
+	hard             string // the file it is another name of
 	mode             int64
 	uid              int
 }
@@ -149,6 +150,8 @@ func tarOf(t *testing.T, files []file) []byte {
 		switch {
 		case f.link != "":
 			h.Typeflag = tar.TypeSymlink
+		case f.hard != "":
+			h.Typeflag, h.Linkname = tar.TypeLink, f.hard
 		case strings.HasSuffix(f.name, "/"):
 			h.Typeflag = tar.TypeDir
 		}

@@ -46,7 +46,7 @@ func (c *copier) unpack(ctx context.Context, dest string, it *item) (bool, error
 	if _, err := c.sink.mkdirAll(dest); err != nil {
 		return false, err
 	}
-	u := &untar{copier: c, dest: dest}
+	u := &untar{copier: c, dest: dest, left: layer.SizeLimit(it.st.Size)}
 	for ; err == nil; head, err = tr.Next() {
 		if ctx.Err() != nil {
 			return true, context.Cause(ctx)
@@ -86,6 +86,8 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 type untar struct {
 	*copier
 	dest string
+	// left is how many bytes the archive may still unpack to.
+	left int64
 	// parent is where the last entry went, by name and with links followed.
 	parent, real string
 }
@@ -94,6 +96,9 @@ type untar struct {
 func (u *untar) entry(h *tar.Header, r io.Reader) error {
 	if err := checkHeader(h); err != nil {
 		return err
+	}
+	if u.left -= h.Size; u.left < 0 {
+		return errdefs.New(errdefs.ErrInvalid, "%s: the archive unpacks to far more than its own size: refused as a decompression bomb", h.Name)
 	}
 	name := path.Clean("/" + h.Name)
 	it := itemOf(h)
@@ -117,7 +122,11 @@ func (u *untar) entry(h *tar.Header, r io.Reader) error {
 	case tar.TypeSymlink:
 		return u.sink.symlink(target, it)
 	case tar.TypeLink:
-		return u.sink.link(target, path.Join(u.dest, path.Clean("/"+h.Linkname)))
+		err := u.sink.link(target, path.Join(u.dest, path.Clean("/"+h.Linkname)))
+		if isMissing(err) {
+			err = errdefs.New(errdefs.ErrInvalid, "%s: hard link to %q: no such file", h.Name, h.Linkname)
+		}
+		return err
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		return u.sink.special(target, it)
 	case tar.TypeXGlobalHeader:
@@ -154,13 +163,17 @@ func (u *untar) extractDir(target string, it *item) error {
 }
 
 // checkHeader refuses what would become something else than it says: owners of
-// which the kernel takes the lower 32 bits, or -1 for "as it is"; and the device
-// by which a snapshot marks a removed file.
+// which the kernel takes the lower 32 bits, or -1 for "as it is"; devices of which
+// it takes the lower 12 and 20; and the device by which a snapshot marks a removed
+// file.
 func checkHeader(h *tar.Header) error {
 	for _, id := range []int{h.Uid, h.Gid} {
 		if id < 0 || id >= math.MaxUint32 {
 			return errdefs.New(errdefs.ErrInvalid, "%s: owner %d:%d: no such number", h.Name, h.Uid, h.Gid)
 		}
+	}
+	if h.Devmajor < 0 || h.Devmajor >= 1<<12 || h.Devminor < 0 || h.Devminor >= 1<<20 {
+		return errdefs.New(errdefs.ErrInvalid, "%s: device %d:%d: no such number", h.Name, h.Devmajor, h.Devminor)
 	}
 	if h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0 {
 		return errdefs.New(errdefs.ErrUnsupported, "%s: character device 0:0 cannot be made: it marks removed files", h.Name)
@@ -173,7 +186,8 @@ func itemOf(h *tar.Header) *item {
 	it := &item{}
 	it.link = h.Linkname
 	it.st.Uid, it.st.Gid = uint32(h.Uid), uint32(h.Gid)
-	it.st.Mtim = unix.NsecToTimespec(h.ModTime.UnixNano())
+	// Not by nanoseconds: they end in the year 2262.
+	it.st.Mtim = unix.Timespec{Sec: h.ModTime.Unix(), Nsec: int64(h.ModTime.Nanosecond())}
 	it.st.Mode = uint32(h.Mode) & 0o7777
 	switch h.Typeflag {
 	case tar.TypeDir:

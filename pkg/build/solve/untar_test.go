@@ -6,8 +6,10 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"box/internal/errdefs"
+	"box/pkg/build/plan"
 )
 
 func TestHeadersThatAreRefused(t *testing.T) {
@@ -15,6 +17,8 @@ func TestHeadersThatAreRefused(t *testing.T) {
 		"owner 4294967296:0":   {Name: "f", Typeflag: tar.TypeReg, Uid: math.MaxUint32 + 1},
 		"owner 0:-1":           {Name: "f", Typeflag: tar.TypeReg, Gid: -1},
 		"owner 0:4294967295":   {Name: "f", Typeflag: tar.TypeDir, Gid: math.MaxUint32},
+		"device 4294967296:0":  {Name: "f", Typeflag: tar.TypeChar, Devmajor: 1 << 32},
+		"device 8:1048576":     {Name: "f", Typeflag: tar.TypeBlock, Devmajor: 8, Devminor: 1 << 20},
 		"character device 0:0": {Name: "f", Typeflag: tar.TypeChar},
 	} {
 		err := checkHeader(h)
@@ -29,6 +33,26 @@ func TestHeadersThatAreRefused(t *testing.T) {
 	} {
 		if err := checkHeader(h); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestTimesOutsideNanoseconds(t *testing.T) {
+	for _, year := range []int{1, 1600, 2300, 9999} {
+		want := time.Date(year, 1, 2, 3, 4, 5, 6, time.UTC)
+		it := itemOf(&tar.Header{Name: "f", Typeflag: tar.TypeReg, ModTime: want})
+		if got := time.Unix(it.st.Mtim.Unix()).UTC(); !got.Equal(want) {
+			t.Errorf("%s became %s", want, got)
+		}
+	}
+}
+
+func TestArchivesThatGrow(t *testing.T) {
+	u := &untar{copier: &copier{op: &plan.Copy{}, sink: &sink{}}, dest: "/", left: 1000}
+	for i, size := range []int64{600, 600} {
+		err := u.entry(&tar.Header{Name: "/", Typeflag: tar.TypeReg, Size: size}, nil)
+		if refused := errors.Is(err, errdefs.ErrInvalid); refused != (i == 1) {
+			t.Errorf("entry %d: %v", i, err)
 		}
 	}
 }
