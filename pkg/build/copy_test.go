@@ -156,6 +156,15 @@ func TestCopyReplaces(t *testing.T) {
 	if _, err := w.try(t.Context(), "FROM busybox\nCOPY etc f /\n", nil); !errors.Is(err, errdefs.ErrInvalid) {
 		t.Errorf("a file over a directory: %v", err)
 	}
+	if err := unix.Mknod(filepath.Join(w.dir, "socket"), unix.S_IFSOCK|0o600, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.try(t.Context(), "FROM busybox\nCOPY socket /\n", nil); !errors.Is(err, errdefs.ErrInvalid) || !strings.Contains(err.Error(), "socket: it is a socket") {
+		t.Errorf("a socket: %v", err)
+	}
+	if _, err := w.try(t.Context(), "FROM busybox\nCOPY . /all/\n", nil); err != nil {
+		t.Errorf("a directory with a socket: %v", err)
+	}
 }
 
 // TestContextCannotBeLeft builds from contexts with links that lead out.

@@ -134,6 +134,9 @@ func (t *tree) pick(ctx context.Context, name string, exclude *ignorer) (pick, e
 	if err != nil {
 		return p, err
 	}
+	if n.st.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		return p, errdefs.New(errdefs.ErrInvalid, "%s: it is a socket, which means nothing without its process", name)
+	}
 	if !n.isDir() {
 		if exclude == nil || !exclude.matches(p.base) {
 			p.items = []item{{node: n}}
