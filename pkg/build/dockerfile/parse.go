@@ -3,6 +3,7 @@ package dockerfile
 import (
 	"bytes"
 	"errors"
+	"path"
 	"strings"
 
 	"box/internal/errdefs"
@@ -27,6 +28,9 @@ func Parse(name string, text []byte) (*File, error) {
 		line := 1 + bytes.Count(text[:at], []byte("\n"))
 		return nil, f.ErrorAt(Pos{Start: line, End: line}, errdefs.New(errdefs.ErrInvalid, "the line has a NUL byte"))
 	}
+	if err := f.checkSyntax(text); err != nil {
+		return nil, err
+	}
 	tree, err := parser.Parse(bytes.NewReader(text))
 	if err != nil {
 		return nil, f.locate(err)
@@ -46,6 +50,24 @@ func Parse(name string, text []byte) (*File, error) {
 		return nil, f.locate(err)
 	}
 	return f, f.convert(stages, args)
+}
+
+// checkSyntax refuses a file that is written for another front end than Docker's
+// own, which is a program in an image: its words may mean anything. Docker's is this
+// one, whatever version is named and wherever it is mirrored; what a later one knows
+// and this one does not is refused where it stands.
+func (f *File) checkSyntax(text []byte) error {
+	image, _, at, ok := parser.DetectSyntax(text)
+	if !ok {
+		return nil
+	}
+	name, _, _ := strings.Cut(image, "@")
+	dir, base := path.Split(name)
+	base, _, _ = strings.Cut(base, ":")
+	if strings.HasSuffix("/"+dir, "/docker/") && (base == "dockerfile" || base == "dockerfile-upstream") {
+		return nil
+	}
+	return f.Refuse(f.clamp(posOf(at)), "syntax="+cut(image, maxShown)+": a front end other than docker/dockerfile")
 }
 
 // startsWithFrom checks that nothing but ARG stands before the first FROM:

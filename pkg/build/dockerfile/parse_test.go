@@ -103,6 +103,24 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A file for another front end is refused, not read as if it were Docker's.
+func TestSyntax(t *testing.T) {
+	for _, image := range []string{
+		"docker/dockerfile", "docker/dockerfile:1", "docker.io/docker/dockerfile:1.7-labs", "docker/dockerfile-upstream:master",
+		"mirror.example:5000/docker/dockerfile:1@sha256:" + strings.Repeat("0", 64),
+	} {
+		if _, err := Parse("Dockerfile", []byte("# syntax="+image+"\nFROM a\n")); err != nil {
+			t.Errorf("%s: %v", image, err)
+		}
+	}
+	for _, image := range []string{"evil.example/frontend", "dockerfile", "evildocker/dockerfile", "docker/dockerfile2:1", "docker/dockerfile/x"} {
+		_, err := Parse("Dockerfile", []byte("#!/bin/x\n# syntax = "+image+"\n{}\n"))
+		if !errors.Is(err, errdefs.ErrUnsupported) || !strings.HasPrefix(err.Error(), "Dockerfile:2: syntax="+image+": ") {
+			t.Errorf("%s: %v", image, err)
+		}
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	f := parse(t, "# check=error=true\nFROM a as Up\nRUN x \\\n\n  y\n")
 	var rules []string
