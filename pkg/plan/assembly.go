@@ -14,7 +14,7 @@ const (
 	MarkBorn    = "report the final process"                // the program will not change its number any more
 	MarkHooks   = "reach the hooks"                         // everything is mounted, pivot_root has not happened
 	MarkReady   = "report ready"                            // nothing but the wait for start and execve is left
-	MarkEntered = "report the entry into the pid namespace" // of a process that joins; only where the parent waits for it
+	MarkEntered = "report the entry into the pid namespace" // of a process that joins, or a hook; only where the parent waits for it
 )
 
 // Word is the message on every pipe and fifo between us and a program: one byte,

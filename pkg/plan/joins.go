@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"strconv"
+
 	"golang.org/x/sys/unix"
 
 	"box/pkg/launch"
@@ -25,6 +27,11 @@ type Exec struct {
 	// has another root: when it is shared with others. 0 where it need not be told.
 	Root   int
 	Layout Layout
+	// OOMScore has the program set its oom_score_adj itself; nil leaves it to the parent.
+	// Without privileges a parent cannot, for the files that an untraceable program has in
+	// /proc are root's (proc(5)). Only a program that joins a user namespace may be told so:
+	// until then, no container sees it.
+	OOMScore *int
 	// Terminal is the command's, if it has one. Root and UID are filled in.
 	Terminal *terminal.Options
 }
@@ -36,6 +43,7 @@ func (e *Exec) Assemble() (*Assembly, error) {
 	p.enter = e.Join&unix.CLONE_NEWPID != 0
 	b := newAssembly(&e.Layout)
 	b.confine(p)
+	b.scoreOOM(e.OOMScore)
 	b.begin()
 	namespaces.AddEnter(b.Plan, launch.Int(e.Pidfd), e.Join)
 	if e.Root != 0 {
@@ -51,6 +59,30 @@ func (e *Exec) Assemble() (*Assembly, error) {
 	}
 	b.executeAndTell(p.spec.Args, e.Env)
 	return b, nil
+}
+
+// scoreOOM adds the steps by which the program tells the out-of-memory killer about itself.
+func (b *Assembly) scoreOOM(score *int) {
+	if score == nil {
+		return
+	}
+	text, file := strconv.Itoa(*score), b.Plan.Slot("oom_score_adj")
+	b.add(
+		launch.Step{
+			Name: "open oom_score_adj", Call: launch.Openat, Into: file,
+			Args: launch.Args{launch.Cwd, launch.Text("/proc/self/oom_score_adj"), launch.Int(unix.O_WRONLY | unix.O_CLOEXEC), launch.Int(0)},
+			Why:  "the runtime's own /proc, and before the program is untraceable: then the file is root's",
+		},
+		launch.Step{
+			Name: "set oom_score_adj to " + text, Call: launch.Write,
+			Args: launch.Args{file, launch.Text(text), launch.Int(len(text))},
+			Why:  "the parent has no right to",
+		},
+		launch.Step{
+			Name: "close oom_score_adj", Call: launch.Close, Args: launch.Args{file},
+			Why: "done",
+		},
+	)
 }
 
 // enterRoot adds the steps into the container's root directory.
@@ -79,7 +111,11 @@ type Hook struct {
 	// Pidfd is the descriptor of a process of the container, if there are any to join.
 	Pidfd int
 	// Root is as for Exec, for a program of the container.
-	Root   int
+	Root int
+	// OOMScore is as for Exec.
+	OOMScore *int
+	// Layout has a permit pipe if the parent has something to do to the program, which
+	// tells it with MarkEntered that it has its final number, and waits.
 	Layout Layout
 }
 
@@ -89,6 +125,7 @@ func (h *Hook) Assemble() (*Assembly, error) {
 	if h.Process != nil {
 		b.confine(h.Process)
 	}
+	b.scoreOOM(h.OOMScore)
 	if h.Join != 0 || h.Process != nil {
 		b.add(becomeUntraceable, createSession)
 		sched.AddCPUReset(b.Plan) // as the container itself: those of the host keep the caller's
@@ -98,6 +135,10 @@ func (h *Hook) Assemble() (*Assembly, error) {
 		b.Plan.Successor("enter the container's pid namespace", "the rights over it come with the user namespace, which only the program joins")
 	} else {
 		namespaces.AddEnter(b.Plan, launch.Int(h.Pidfd), h.Join&^unix.CLONE_NEWPID)
+	}
+	if h.Layout.Permit != 0 {
+		b.Plan.Mark(MarkEntered, "the parent knows from here on which process is the hook")
+		b.Plan.Await(launch.Int(h.Layout.Permit), "wait for the parent", "it sets limits from outside, by our pid")
 	}
 	if h.Process == nil {
 		b.hostHook(h)
@@ -126,7 +167,7 @@ func (b *Assembly) containerHook(h *Hook) error {
 		b.enterRoot(h.Root)
 	}
 	p, named := *h.Process, *h.Process.spec
-	named.Args, named.Cwd = []string{h.Path}, "/"
+	named.Args = []string{h.Path}
 	p.spec = &named
 	return b.becomeUser(&p, &h.Layout)
 }

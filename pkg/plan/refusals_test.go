@@ -211,16 +211,17 @@ func TestGoldenJoins(t *testing.T) {
 			})
 			p.Filter = filter
 			p.AddExtras(&specs.Linux{Personality: &specs.LinuxPersonality{Domain: specs.PerLinux32}})
-			return &Exec{Process: p, Join: all | unix.CLONE_NEWUSER, Pidfd: 5, Root: 6, Layout: layout}
+			score := -7
+			return &Exec{Process: p, Join: all | unix.CLONE_NEWUSER, Pidfd: 5, Root: 6, Layout: layout, OOMScore: &score}
 		},
 		"hook-host": func(*specs.Spec) assembler {
-			return &Hook{Path: "/usr/bin/hook", Dir: "/bundle/rootfs", Join: all, Pidfd: 4, Layout: Layout{Free: 3, Report: 3}}
+			return &Hook{Path: "/usr/bin/hook", Dir: "/bundle/rootfs", Join: all, Pidfd: 4, Layout: Layout{Free: 3, Report: 3, Permit: 5}}
 		},
 		"hook-outside": func(*specs.Spec) assembler {
 			return &Hook{Path: "/usr/bin/hook", Dir: "/bundle", Layout: Layout{Free: 3, Report: 3}}
 		},
 		"hook-container": func(s *specs.Spec) assembler {
-			return &Hook{Path: "/bin/hook", Args: []string{"hook", "now"}, Process: processOf(t, s, nil), Join: all, Pidfd: 4, Layout: Layout{Free: 3, Report: 3}}
+			return &Hook{Path: "/bin/hook", Args: []string{"hook", "now"}, Process: processOf(t, s, nil), Join: all, Pidfd: 4, Layout: Layout{Free: 3, Report: 3, Permit: 5}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

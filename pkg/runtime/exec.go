@@ -272,7 +272,7 @@ func (j *joining) draft() (*plan.Exec, error) {
 		j.pinned = pinned(config.Linux)
 	}
 	j.affinity = p.Affinity
-	return &plan.Exec{Process: p, Env: environment(j.spec, j.rootLink()), Join: j.Join}, nil
+	return &plan.Exec{Process: p, Env: environment(j.spec, j.rootLink()), Join: j.Join, OOMScore: j.ownScore(j.spec)}, nil
 }
 
 // rootLink leads to the root directory of the container's first process.
@@ -333,6 +333,7 @@ func (j *joining) release() error {
 	if j.Join&unix.CLONE_NEWPID != 0 {
 		wanted = withSuccessor(wanted)
 	}
+	wanted = j.withoutScore(wanted)
 	if err := errors.Join(j.rt.tend(j.proc.Pid, wanted, j.pinned, j.affinity.Final), j.Resctrl.Add(j.proc.Pid)); err != nil {
 		return err
 	}

@@ -137,13 +137,15 @@ func (c *creation) containerRunner() runner {
 	return func(ctx context.Context, h *specs.Hook, stdin []byte) ([]byte, error) {
 		p := c.inside(c.proc.Pidfd, h)
 		p.Dir = c.Rootfs
+		p.OOMScore = c.ownScore(c.spec.Process) // it counts as one of the container's
+		p.tend = func(pid int) error { return setOOMScore(pid, c.withoutScore(c.spec.Process).OOMScoreAdj) }
 		return p.run(ctx, stdin)
 	}
 }
 
 // commandRunner runs startContainer hooks: programs of the container, and therefore
-// with the credentials, the filter and the bounding set of its command. The image
-// decides what they are.
+// with the credentials, the filter, the limits and the place in the kernel's queues that
+// its command has. The image decides what they are.
 func (c *container) commandRunner(r *Runtime) runner {
 	return func(ctx context.Context, h *specs.Hook, stdin []byte) ([]byte, error) {
 		config, err := c.config()
@@ -160,6 +162,7 @@ func (c *container) commandRunner(r *Runtime) runner {
 		for _, note := range p.Notes {
 			r.warn(note)
 		}
+		p.AddExtras(config.Linux)
 		if p.Filter, err = c.filter(); err != nil {
 			return nil, err
 		}
@@ -175,6 +178,10 @@ func (c *container) commandRunner(r *Runtime) runner {
 		defer pidfd.Close()
 		in := c.inside(pidfd, h)
 		in.Process = p
+		in.OOMScore = c.ownScore(config.Process)
+		in.tend = func(pid int) error {
+			return errors.Join(r.tend(pid, c.withoutScore(config.Process), pinned(config.Linux), nil), c.Resctrl.Add(pid))
+		}
 		if plan.Listens(p.Flags) {
 			in.agent = newAgent(config.Linux.Seccomp, &c.State, specs.StateCreated)
 		}
@@ -197,9 +204,10 @@ func (c *container) hides(flags uint) bool {
 // the time for one on a file system that hangs would never be over.
 type hookProgram struct {
 	plan.Hook
-	in    *container // that it joins; nil is none
-	pidfd *os.File   // of in's process
-	agent *agent     // nil where no filter has a listener
+	in    *container          // that it joins; nil is none
+	pidfd *os.File            // of in's process
+	tend  func(pid int) error // what the parent does to it in there
+	agent *agent              // nil where no filter has a listener
 }
 
 // inside is a hook that joins the container, whose process is behind pidfd.
@@ -226,7 +234,7 @@ func (p *hookProgram) run(ctx context.Context, stdin []byte) (output []byte, err
 		}
 	}
 	var permit *os.File
-	if p.agent != nil {
+	if p.tend != nil {
 		if permit, err = fds.openPermit(); err != nil {
 			return nil, err
 		}
@@ -308,8 +316,8 @@ func killWith(ctx context.Context, proc *launch.Process) (ended func()) {
 
 // follow waits for a hook's execve and then for its end.
 func (p *hookProgram) follow(proc *launch.Process, b *plan.Assembly, permit *os.File) error {
-	if p.agent != nil {
-		if err := p.agent.introduce(proc, permit); err != nil {
+	if p.tend != nil {
+		if err := p.settle(proc, permit); err != nil {
 			_ = proc.Kill()
 			_, _ = proc.Wait()
 			return b.Explain(err)
@@ -330,4 +338,21 @@ func (p *hookProgram) follow(proc *launch.Process, b *plan.Assembly, permit *os.
 		return errdefs.New(errdefs.ErrInvalid, "exit status %d", ws.ExitStatus())
 	}
 	return nil
+}
+
+// settle does to a hook in a container what only the parent can do, and lets it go on.
+func (p *hookProgram) settle(proc *launch.Process, permit *os.File) error {
+	mark, err := proc.Report()
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil // it was killed: its end will tell
+	case err != nil:
+		return err
+	case mark != plan.MarkEntered:
+		return fmt.Errorf("hook %s: reached %q before %q", p.Path, mark, plan.MarkEntered)
+	}
+	if err := errors.Join(p.tend(proc.Pid), permitted(permit)); err != nil || p.agent == nil {
+		return err
+	}
+	return p.agent.introduce(proc, permit)
 }

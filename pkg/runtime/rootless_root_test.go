@@ -10,6 +10,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"box/internal/testkit"
 	"box/pkg/spec/gen"
 )
 
@@ -139,5 +140,34 @@ func TestOrdinaryUserJoins(t *testing.T) {
 	second.save()
 	if r := second.runAs(second.asUser(uid)); r.code != 0 || r.out != "1\n" {
 		t.Errorf("run in the other's namespaces: %d, %q, %s", r.code, r.out, r.err)
+	}
+}
+
+// TestOrdinaryUserScores: what an ordinary user has join a container has its oom_score_adj,
+// although to the user those files of a program that cannot be traced are closed.
+func TestOrdinaryUserScores(t *testing.T) {
+	const uid = 61002 // nobody's
+	b := newBench(t, "sleep", "1000")
+	score := 500
+	b.spec.Process.OOMScoreAdj = &score
+	hook := func(file string) []specs.Hook {
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "cat /proc/self/oom_score_adj > " + file}}}
+	}
+	b.spec.Hooks = &specs.Hooks{CreateContainer: hook("tmp/create"), StartContainer: hook("/tmp/start")}
+	who := b.rootless(uid)
+	if err := os.Chmod(filepath.Dir(b.binary), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.runAs(who, "--detach"); r.code != 0 {
+		t.Fatal(r.err)
+	}
+	defer b.tryAs(who, "delete", "--force", b.id)
+	for _, file := range []string{"create", "start"} {
+		if got := testkit.Text(t, b.bundle+"/rootfs/tmp/"+file); got != "500\n" {
+			t.Errorf("the hook of %s has %q", file, got)
+		}
+	}
+	if r := b.tryAs(who, "exec", b.id, "cat", "/proc/self/oom_score_adj"); r.code != 0 || r.out != "500\n" {
+		t.Errorf("exec: %+v", r)
 	}
 }

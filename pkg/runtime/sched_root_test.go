@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -173,6 +174,56 @@ func TestAffinityOfHooks(t *testing.T) {
 	run("all CPUs", map[string]string{"runtime": "0", "poststart": "0", "rootfs/container": all, "rootfs/tmp/start": all})
 	b.spec.Linux.Resources = &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "1"}}
 	run("one CPU for the container", map[string]string{"runtime": "0", "rootfs/container": "1", "rootfs/tmp/start": "1"})
+}
+
+// A startContainer hook stands where the command will stand, in every respect; for the
+// out-of-memory killer createContainer hooks are the container's, too. As with runc.
+func TestHooksStandWhereTheCommandDoes(t *testing.T) {
+	for _, userns := range []bool{false, true} {
+		t.Run(fmt.Sprintf("user namespace %t", userns), func(t *testing.T) {
+			b := newBench(t)
+			show := `cd . && pwd; umask; busybox ionice -p $$
+				for f in oom_score_adj personality limits; do cat /proc/self/$f; done
+				while read k v; do case $k in Cap*|NoNewPrivs:|Uid:|Groups:|Cpus_allowed:) echo $k $v; esac; done < /proc/self/status
+				read line < /proc/self/stat; set -- $line; echo nice ${19} policy ${41}`
+			p, score, mask := b.spec.Process, 321, uint32(0o37)
+			p.Args, p.Cwd = []string{"sh", "-c", "exec > /tmp/command; " + show}, "/tmp"
+			p.OOMScoreAdj, p.User = &score, specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{5}, Umask: &mask}
+			p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: 2000, Soft: 1500}, {Type: "RLIMIT_NPROC", Hard: 300, Soft: 300}, {Type: "RLIMIT_CORE", Hard: 999, Soft: 888}}
+			p.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
+			p.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: 7}
+			b.spec.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
+			if userns {
+				b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+				b.spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+				b.spec.Linux.GIDMappings = b.spec.Linux.UIDMappings
+				dir := filepath.Dir(b.bundle)
+				if err := errors.Join(os.Chmod(dir, 0o711), os.Chmod(filepath.Dir(dir), 0o711), exec.Command("chown", "-R", "100000:100000", b.bundle).Run()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chmod(b.bundle+"/rootfs/tmp", 0o777); err != nil {
+				t.Fatal(err)
+			}
+			hook := func(script string) []specs.Hook {
+				return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin"}}}
+			}
+			b.spec.Hooks = &specs.Hooks{
+				CreateContainer: hook("cat /proc/self/oom_score_adj > tmp/create"),
+				StartContainer:  hook("exec > /tmp/start; " + show),
+			}
+			if r := b.run(); r.code != 0 {
+				t.Fatalf("%+v", r)
+			}
+			tmp := b.bundle + "/rootfs/tmp/"
+			if got, want := testkit.Text(t, tmp+"start"), testkit.Text(t, tmp+"command"); got != want || !strings.HasSuffix(want, "nice 7 policy 3\n") {
+				t.Errorf("the hook has\n%s\nwant as the command\n%s", got, want)
+			}
+			if got := testkit.Text(t, tmp+"create"); got != "321\n" {
+				t.Errorf("oom_score_adj of a createContainer hook: %q", got)
+			}
+		})
+	}
 }
 
 func TestAffinityOfExec(t *testing.T) {

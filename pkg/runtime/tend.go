@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,10 +75,26 @@ func (r *Runtime) tend(pid int, p *specs.Process, pinned bool, cpus sched.Mask) 
 			return err
 		}
 	}
-	if p.OOMScoreAdj == nil {
+	return setOOMScore(pid, p.OOMScoreAdj)
+}
+
+// ownScore returns the oom_score_adj that a program which joins the container must set
+// itself; nil leaves it to us. See plan.Exec.
+func (c *container) ownScore(p *specs.Process) *int {
+	if os.Geteuid() == 0 || c.Join&unix.CLONE_NEWUSER == 0 {
 		return nil
 	}
-	return setOOMScore(pid, *p.OOMScoreAdj)
+	return p.OOMScoreAdj
+}
+
+// withoutScore returns the process without what ownScore returns.
+func (c *container) withoutScore(p *specs.Process) *specs.Process {
+	if c.ownScore(p) == nil {
+		return p
+	}
+	rest := *p
+	rest.OOMScoreAdj = nil
+	return &rest
 }
 
 // place tells the schedulers about the process.
@@ -113,15 +130,19 @@ func setLimit(pid int, l specs.POSIXRlimit) error {
 	return nil
 }
 
-// setOOMScore writes oom_score_adj, unless it is inherited as it should be: lowering
-// it needs CAP_SYS_RESOURCE, and writing what stands there already must not.
-func setOOMScore(pid, score int) error {
-	path := "/proc/" + strconv.Itoa(pid) + "/oom_score_adj"
-	if now, err := readFile(path); err == nil && strings.TrimSpace(string(now)) == strconv.Itoa(score) {
+// setOOMScore writes oom_score_adj, if there is one to write, unless it is inherited as it
+// should be: lowering it needs CAP_SYS_RESOURCE, and writing what stands there already must
+// not.
+func setOOMScore(pid int, score *int) error {
+	if score == nil {
 		return nil
 	}
-	if err := writeThere(path, strconv.Itoa(score)); err != nil {
-		return fmt.Errorf("set oom_score_adj to %d: %w", score, err)
+	path, want := "/proc/"+strconv.Itoa(pid)+"/oom_score_adj", strconv.Itoa(*score)
+	if now, err := readFile(path); err == nil && strings.TrimSpace(string(now)) == want {
+		return nil
+	}
+	if err := writeThere(path, want); err != nil {
+		return fmt.Errorf("set oom_score_adj to %s: %w", want, err)
 	}
 	return nil
 }
