@@ -18,7 +18,7 @@ criu qemu-user-static"
 
 # What runc's own integration tests call, and what building runc takes.
 if [ "${1:-}" = runc-suite ]; then
-	packages="$packages bats gawk gcc libc6-dev libseccomp-dev pkg-config uidmap util-linux"
+	packages="$packages bats gawk gcc libc6-dev libseccomp-dev pkg-config uidmap util-linux selinux-utils"
 fi
 
 missing=

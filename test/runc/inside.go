@@ -77,6 +77,9 @@ func (j job) setUp() error {
 	if err := j.Cgroups.enter(j.View); err != nil {
 		return err
 	}
+	if err := j.setUpSELinux(); err != nil {
+		return err
+	}
 	if err := unix.Mount(j.Suite, filepath.Join(j.Work, "suite"), "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", j.Suite, err)
 	}

@@ -22,6 +22,9 @@ const runcVersion = "v1.5.2"
 // tests/cmd/_bin.
 var helpers = []string{"recvtty", "sd-helper", "seccompagent", "fs-idmap", "pidfd-kill", "remap-rootfs", "key_label"}
 
+// staticHelpers run in containers, where no dynamic linker is.
+var staticHelpers = []string{"key_label"}
+
 // commands are what the tests call beside them.
 var commands = []string{"bats", "jq", "gawk", "gcc", "ip", "unshare", "nsenter", "taskset", "newuidmap"}
 
@@ -115,15 +118,19 @@ func fetch(ctx context.Context, module, dir string) error {
 // build compiles runc and the helpers. libpathrs is a Rust library that runc can
 // do without.
 func (s suite) build(ctx context.Context) error {
-	goBuild := func(out, pkg string) error {
-		return command(ctx, s.source(), "env", "CGO_ENABLED=1", "go", "build", "-trimpath", "-buildvcs=false", "-buildmode=pie",
+	goBuild := func(cgo, mode, out, pkg string) error {
+		return command(ctx, s.source(), "env", "CGO_ENABLED="+cgo, "go", "build", "-trimpath", "-buildvcs=false", "-buildmode="+mode,
 			"-tags", "seccomp urfave_cli_no_docs", "-ldflags", "-X main.gitCommit="+runcVersion, "-o", out, pkg)
 	}
-	if err := goBuild("runc", "."); err != nil {
+	if err := goBuild("1", "pie", "runc", "."); err != nil {
 		return err
 	}
 	for _, h := range helpers {
-		if err := goBuild("tests/cmd/_bin/"+h, "./tests/cmd/"+h); err != nil {
+		cgo, mode := "1", "pie"
+		if slices.Contains(staticHelpers, h) {
+			cgo, mode = "0", "exe"
+		}
+		if err := goBuild(cgo, mode, "tests/cmd/_bin/"+h, "./tests/cmd/"+h); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"debug/elf"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,5 +59,23 @@ func TestStandInsTakeThePlaceOfPrograms(t *testing.T) {
 	}
 	if exec.Command(udevadm, "trigger").Run() == nil {
 		t.Error("udevadm did what only udev can do")
+	}
+}
+
+// A helper that wants a dynamic linker is not found in a container ("no such file or
+// directory"), with either runtime.
+func TestHelpersOfContainersAreStatic(t *testing.T) {
+	for _, name := range staticHelpers {
+		program, err := elf.Open(filepath.Join(suite{dir: cacheDir()}.source(), "tests", "cmd", "_bin", name))
+		if os.IsNotExist(err) {
+			t.Skip("runc's suite is not built on this machine")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer program.Close()
+		if slices.ContainsFunc(program.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+			t.Errorf("%s is linked dynamically; remove %s and make it again", name, cacheDir())
+		}
 	}
 }
