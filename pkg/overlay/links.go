@@ -2,7 +2,6 @@ package overlay
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -46,7 +45,7 @@ func (a *adopter) link(l Link) error {
 		}
 	}
 	a.copies[id] = l.Name
-	return copyUp(src, parent, path.Base(l.Name))
+	return copyUp(src, parent, path.Base(l.Name), st.Size)
 }
 
 // linkTo makes name in the open directory another name of a file of the layer.
@@ -59,15 +58,15 @@ func (a *adopter) linkTo(first string, dir *os.File, name string) error {
 	return unix.Linkat(int(from.Fd()), path.Base(first), int(dir.Fd()), name, 0)
 }
 
-// copyUp copies an open file with its metadata to name, which must be new.
-func copyUp(src, dir *os.File, name string) (err error) {
+// copyUp copies the size bytes of an open file with its metadata to name, which must be new.
+func copyUp(src, dir *os.File, name string, size int64) (err error) {
 	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return &fs.PathError{Op: "create", Path: name, Err: err}
 	}
 	dst := os.NewFile(uintptr(fd), name)
 	defer func() { err = errors.Join(err, dst.Close()) }()
-	if _, err := io.Copy(dst, src); err != nil {
+	if err := sys.CopyContent(dst, src, size); err != nil {
 		return err
 	}
 	return copyMetadata(src, dst)

@@ -361,10 +361,14 @@ func TestLinksBelowShareOneCopy(t *testing.T) {
 	commit(t, s, "base", "", func(st *Staged) {
 		write(t, st.Dir, "one", "1")
 		write(t, st.Dir, "two", "2")
+		write(t, st.Dir, "hole", "")
+		if err := os.Truncate(filepath.Join(st.Dir, "hole"), 1<<36); err != nil {
+			t.Fatal(err)
+		}
 	})
 	top := commit(t, s, "top", "base", func(st *Staged) {
 		write(t, st.Dir, "d/own", "top")
-		st.Links = []Link{{"a", "one"}, {"b", "two"}, {"d/c", "one"}, {"e", "two"}}
+		st.Links = []Link{{"a", "one"}, {"b", "two"}, {"d/c", "one"}, {"e", "two"}, {"f", "hole"}}
 	})
 	view, err := s.View(top)
 	if err != nil {
@@ -381,6 +385,10 @@ func TestLinksBelowShareOneCopy(t *testing.T) {
 			t.Fatal(err)
 		}
 		inodes[name] = st.Ino
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(view.Fd()), "f", &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || st.Size != 1<<36 || st.Blocks != 0 {
+		t.Errorf("a hole takes %d blocks: %v", st.Blocks, err)
 	}
 	if inodes["a"] != inodes["d/c"] || inodes["b"] != inodes["e"] || inodes["a"] == inodes["b"] {
 		t.Errorf("links are not the files that they were: %v", inodes)

@@ -276,7 +276,7 @@ func (s *sink) file(p string, src *item, attrs []xattr, r io.Reader) (err error)
 			err = cerr
 		}
 	}()
-	if err := s.copyData(f, r); err != nil {
+	if err := s.copyData(f, r, &src.st); err != nil {
 		return fmt.Errorf("write %s: %w", p, err)
 	}
 	if err := s.dress(f, int(src.st.Uid), int(src.st.Gid), src.perm(), false, attrs); err != nil {
@@ -286,8 +286,12 @@ func (s *sink) file(p string, src *item, attrs []xattr, r io.Reader) (err error)
 }
 
 // copyData copies with a large buffer. The kernel cannot do it alone: source and
-// overlay are different file systems for copy_file_range(2) and FICLONE.
-func (s *sink) copyData(dst *os.File, r io.Reader) error {
+// overlay are different file systems for copy_file_range(2) and FICLONE. The holes
+// of a file on disk stay holes.
+func (s *sink) copyData(dst *os.File, r io.Reader, st *unix.Stat_t) error {
+	if src, ok := r.(*os.File); ok && st.Blocks*512 < st.Size {
+		return sys.CopyContent(dst, src, st.Size)
+	}
 	if s.buf == nil {
 		s.buf = make([]byte, 1<<20)
 	}

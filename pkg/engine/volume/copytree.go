@@ -3,11 +3,12 @@ package volume
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"box/internal/sys"
 )
 
 // copyTree copies the content of the open directory src into the open
@@ -109,7 +110,7 @@ func (c *copier) file(src, dst *os.File, name string, st unix.Stat_t) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	if _, err := io.Copy(to, from); err != nil {
+	if err := sys.CopyContent(to, from, st.Size); err != nil {
 		return err
 	}
 	if err := attributes(dst, name, st); err != nil {

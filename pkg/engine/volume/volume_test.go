@@ -2,9 +2,11 @@ package volume
 
 import (
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"box/internal/errdefs"
 )
@@ -49,5 +51,34 @@ func TestVolumesOfImageStayInside(t *testing.T) {
 	}
 	if _, err := Wanted(nil, map[string]struct{}{"/..": {}}); !errors.Is(err, errdefs.ErrInvalid) {
 		t.Errorf("volume over the root: %v", err)
+	}
+}
+
+// A new volume takes what the image has there; a hole takes an image nothing, and
+// must take the host nothing.
+func TestHolesOfTheImage(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	from, to := t.TempDir(), t.TempDir()
+	if err := errors.Join(os.WriteFile(from+"/f", []byte("start"), 0o600), os.Truncate(from+"/f", 1<<36)); err != nil {
+		t.Fatal(err)
+	}
+	src, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	dst, err := os.Open(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dst.Close()
+	if err := copyTree(src, dst); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(to+"/f", &st); err != nil || st.Size != 1<<36 || st.Blocks*512 > 1<<20 {
+		t.Errorf("%d bytes, %d of them on the disk: %v", st.Size, st.Blocks*512, err)
 	}
 }

@@ -12,12 +12,13 @@ package copyup
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"box/internal/sys"
 )
 
 // maxDepth bounds the nesting of directories: each level keeps two descriptors open.
@@ -159,41 +160,11 @@ func (c *copier) file(from, to int, name string) error {
 		return err
 	}
 	out := os.NewFile(uintptr(copied), name)
-	err = content(out, in, info.Size())
+	err = sys.CopyContent(out, in, info.Size())
 	if err == nil {
 		err = attributes(fd, copied)
 	}
 	return errors.Join(err, out.Close())
-}
-
-// content copies the size bytes of a file, and its holes as holes: a file of terabytes
-// takes a hostile image one inode, and would take us as much memory as the new file
-// system may have.
-func content(out, in *os.File, size int64) error {
-	for from := int64(0); from < size; {
-		data, err := in.Seek(from, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			break // a hole up to the end
-		}
-		if err != nil {
-			return err
-		}
-		hole, err := in.Seek(data, unix.SEEK_HOLE)
-		if err != nil {
-			return err
-		}
-		if _, err := in.Seek(data, io.SeekStart); err != nil {
-			return err
-		}
-		if _, err := out.Seek(data, io.SeekStart); err != nil {
-			return err
-		}
-		if _, err := io.CopyN(out, in, hole-data); err != nil && !errors.Is(err, io.EOF) { // it may have become shorter
-			return err
-		}
-		from = hole
-	}
-	return out.Truncate(size)
 }
 
 func (c *copier) link(from, to int, name string) error {
