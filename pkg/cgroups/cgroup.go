@@ -293,7 +293,8 @@ func (c *Cgroup) Procs() ([]int, error) {
 	if c.root != "" {
 		dirs = append(dirs, c.Dir())
 	}
-	return kernfs.Procs(dirs...)
+	pids, err := kernfs.Procs(dirs...)
+	return legacy.Members(pids), err
 }
 
 // read returns the content of an interface file.

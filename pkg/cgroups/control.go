@@ -78,11 +78,20 @@ func (c *Cgroup) Thaw(ctx context.Context) error {
 	return c.setFrozen(ctx, "0", 0)
 }
 
+// setFrozen returns when the kernel has done it, or somebody else has told it the contrary:
+// who kills frozen processes thaws them, and does not wait for who is about to freeze them.
+// The end of the last process wakes us then.
 func (c *Cgroup) setFrozen(ctx context.Context, value string, want uint64) error {
 	if err := c.write("cgroup.freeze", value); err != nil {
 		return err
 	}
-	return c.await(ctx, func(events map[string]uint64) bool { return events["frozen"] == want })
+	return c.await(ctx, func(events map[string]uint64) bool {
+		if events["frozen"] == want {
+			return true
+		}
+		now, err := c.read("cgroup.freeze")
+		return err == nil && strings.TrimSpace(now) != value
+	})
 }
 
 // Frozen tells whether the group was told to freeze, in its own right or by a

@@ -90,6 +90,9 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (int, erro
 	j.facts.Stay = !o.Detach
 	defer j.close()
 	if err := j.begin(); err != nil {
+		if c.status() == Stopped { // which would explain anything
+			err = verbExec.refusal(id, Stopped)
+		}
 		return 0, err
 	}
 	if o.Detach {

@@ -66,7 +66,10 @@ func (c *container) thaw(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return group.Thaw(ctx)
+	if err := group.Thaw(ctx); err != nil && group.Exists() { // or somebody has removed it meanwhile
+		return err
+	}
+	return nil
 }
 
 // notRunning are the words by which callers know that there is nothing to signal.

@@ -349,3 +349,27 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 		t.Errorf("have %v", err)
 	}
 }
+
+// TestVisitorsAreNoMembers: who comes for the moment of a fork is not killed with the
+// group, as the whole process would be.
+func TestVisitorsAreNoMembers(t *testing.T) {
+	g := newGroup(t)
+	err := g.Within(func() error {
+		pids, err := kernfs.Procs(g.Dirs()...)
+		if err != nil || !slices.Equal(pids, []int{os.Getpid()}) {
+			t.Errorf("the group lists %v, %v, want the visitor", pids, err)
+		}
+		child := exec.Command("sleep", "1000")
+		if err := child.Start(); err != nil {
+			return err
+		}
+		defer func() { _ = child.Wait() }()
+		if pids, err := g.Procs(); err != nil || !slices.Equal(pids, []int{child.Process.Pid}) {
+			t.Errorf("members: %v, %v, want %d", pids, err, child.Process.Pid)
+		}
+		return child.Process.Kill()
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
