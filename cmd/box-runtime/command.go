@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"box/internal/errdefs"
 	"box/pkg/runtime"
@@ -143,7 +144,12 @@ func help(w io.Writer, g *globals, topic []string) error {
 }
 
 func (c *command) help(w io.Writer) error {
-	fmt.Fprintf(w, "NAME:\n   %s %s - %s\n\nUSAGE:\n   %s %s [flags] %s\n", program(), c.name, c.about, program(), c.name, c.usage)
+	line := program() + " " + c.name
+	fmt.Fprintf(w, "NAME:\n   %s - %s\n\nUSAGE:\n   ", line, c.about)
+	if len(c.flags) > 0 {
+		line += " [flags]"
+	}
+	fmt.Fprintln(w, strings.TrimSpace(line+" "+c.usage))
 	if len(c.flags) == 0 {
 		return nil
 	}

@@ -241,3 +241,20 @@ func TestNothingHeavyIsLinkedIn(t *testing.T) {
 		}
 	}
 }
+
+// TestUsageNamesTheArguments: what a usage line has outside of brackets is what the verb
+// cannot do without.
+func TestUsageNamesTheArguments(t *testing.T) {
+	for _, v := range verbs {
+		c, depth, needed := v.make(&globals{}), 0, 0
+		for word := range strings.FieldsSeq(c.usage) {
+			if depth += strings.Count(word, "["); depth == 0 {
+				needed++
+			}
+			depth -= strings.Count(word, "]")
+		}
+		if needed != c.min {
+			t.Errorf("%s %s: needs %d arguments, not %d", v.name, c.usage, c.min, needed)
+		}
+	}
+}

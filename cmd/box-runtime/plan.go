@@ -9,8 +9,7 @@ import (
 
 func planCommand(*globals) *command {
 	return &command{
-		usage: "BUNDLE", about: "print each step that create would take, and why", min: 0, max: 1,
-		flags: []flag{},
+		usage: "[BUNDLE]", about: "print each step that create would take, and why", min: 0, max: 1,
 		run: func(_ context.Context, args []string) error {
 			bundle := "."
 			if len(args) == 1 {

@@ -91,10 +91,10 @@ func size(p **int64, help, name string) flag {
 	}}
 }
 
-// unavailable is a flag for what this runtime has no part in; refusal is runc's
-// sentence for hosts that lack it.
+// unavailable is a flag for what this runtime does only when a container is made; refusal
+// is runc's sentence for hosts that lack it.
 func unavailable(name, refusal string) flag {
-	return flag{names: []string{name}, value: "SCHEMA", help: "refused: resctrl is not supported", set: func(string) error {
+	return flag{names: []string{name}, value: "SCHEMA", help: "refused: a running container keeps its group of caches", set: func(string) error {
 		return errdefs.New(errdefs.ErrUnsupported, "%s", refusal)
 	}}
 }
