@@ -27,6 +27,7 @@ func TestHooks(t *testing.T) {
 	}
 	b.spec.Process.User.UID = 65534
 	b.spec.Hostname = "inside"
+	b.spec.Annotations = map[string]string{"note": "to hooks"}
 	if err := os.Chmod(b.bundle+"/rootfs/tmp", 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func TestHooks(t *testing.T) {
 	if err := json.Unmarshal([]byte(testkit.Text(t, log+".prestart")), &seen); err != nil {
 		t.Fatal(err)
 	}
-	if seen.Pid != st.Pid || seen.ID != b.id || seen.Status != Creating || seen.Bundle != b.bundle {
+	if seen.Pid != st.Pid || seen.ID != b.id || seen.Status != Creating || seen.Bundle != b.bundle || seen.Annotations["note"] != "to hooks" || st.Annotations["note"] != "to hooks" {
 		t.Errorf("prestart saw %+v", seen)
 	}
 	b.do("start", b.id)
@@ -72,6 +73,37 @@ func TestFailingHookFailsCreateAndLeavesNothing(t *testing.T) {
 		if b.state() != nil {
 			t.Errorf("%s: the container exists", name)
 		}
+	}
+}
+
+// A hook of any kind is ended when its time is over, and fails what it is part of; but for
+// poststop, after which there is nothing left to fail.
+func TestTimeoutOfEachHook(t *testing.T) {
+	second := 1
+	late := []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "exec sleep 1000"}, Env: []string{"PATH=/bin:/usr/bin"}, Timeout: &second}}
+	for name, c := range map[string]struct {
+		hooks specs.Hooks
+		verb  string // that says so
+	}{
+		"prestart":        {specs.Hooks{Prestart: late}, "create"}, //nolint:staticcheck // SA1019: still called by dockerd
+		"createRuntime":   {specs.Hooks{CreateRuntime: late}, "create"},
+		"createContainer": {specs.Hooks{CreateContainer: late}, "create"},
+		"startContainer":  {specs.Hooks{StartContainer: late}, "start"},
+		"poststart":       {specs.Hooks{Poststart: late}, "start"},
+		"poststop":        {specs.Hooks{Poststop: late}, "delete"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, "sleep", "1000")
+			b.spec.Hooks = &c.hooks
+			b.save()
+			for _, args := range [][]string{{"create", b.id}, {"start", b.id}, {"delete", "--force", b.id}} {
+				r := b.try(args...)
+				if said := strings.Contains(r.err, "error running "+name+" hook #0: /bin/sh: timed out after 1s"); said != (args[0] == c.verb) {
+					t.Errorf("%s: %+v", args[0], r)
+				}
+			}
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -124,6 +125,31 @@ func TestNamedTestsExist(t *testing.T) {
 		}
 		if dir == "" {
 			t.Errorf("%s:%d: no test is named", tableFile, row.line)
+		}
+	}
+}
+
+// TestNamedFunctionsExist looks for each function that the page names as `room.function`
+// in the files of that room.
+func TestNamedFunctionsExist(t *testing.T) {
+	name := regexp.MustCompile("`([a-z]+)\\.([A-Za-z]+)`")
+	for _, row := range readTable(t) {
+		for _, found := range name.FindAllStringSubmatch(row.done, -1) {
+			room, function := found[1], found[2]
+			files, err := filepath.Glob(filepath.Join("..", room, "*.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(files) == 0 {
+				continue // an interface file of the kernel, such as memory.max
+			}
+			defined := regexp.MustCompile(`(?m)^func (\([^)]*\) )?` + function + `\(`)
+			if !slices.ContainsFunc(files, func(file string) bool {
+				text, err := os.ReadFile(file)
+				return err == nil && !strings.HasSuffix(file, "_test.go") && defined.Match(text)
+			}) {
+				t.Errorf("%s:%d: no function %s in pkg/%s", tableFile, row.line, function, room)
+			}
 		}
 	}
 }
