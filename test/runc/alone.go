@@ -1,9 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -12,9 +12,13 @@ func (s *session) expectedIn(file string, ours []result) ([]result, error) {
 	if strings.HasPrefix(file, toolPrefix) {
 		return expected(ours, ""), nil
 	}
-	source, err := os.ReadFile(filepath.Join(s.suite.batsDir(), file+".bats"))
-	if err != nil {
-		return nil, err
+	var source []byte
+	for _, name := range []string{file + ".bats", "helpers.bash"} {
+		text, err := os.ReadFile(filepath.Join(s.suite.batsDir(), name))
+		if err != nil {
+			return nil, err
+		}
+		source = append(source, text...)
 	}
 	return expected(ours, string(source)), nil
 }
@@ -23,12 +27,32 @@ func (s *session) expectedIn(file string, ours []result) ([]result, error) {
 // passes, but for those that the suite itself skips for want of something. A skip for
 // what the runtime said is none of these: its words are not in the suite.
 func expected(ours []result, source string) []result {
+	own := skips(source)
 	all := make([]result, len(ours))
 	for i, o := range ours {
 		all[i] = result{Name: o.Name, Outcome: passed}
-		if o.Outcome == skipped && (strings.HasPrefix(o.Why, "test requires ") || strings.Contains(source, fmt.Sprintf("skip %q", o.Why))) {
+		if o.Outcome == skipped && own.MatchString(o.Why) {
 			all[i].Outcome, all[i].Why = skipped, o.Why
 		}
 	}
 	return all
+}
+
+var (
+	skipCommand = regexp.MustCompile(`(?m)^\s*skip "([^"]*)"`)
+	variable    = regexp.MustCompile(`\\\$(\w+|\\{\w+\\})`) // with what QuoteMeta adds
+)
+
+// skips matches the reasons that the suite's source has for a skip: a variable in one of
+// them, such as a version, may be anything, but a reason that is all variable, or what a
+// command prints, is not the suite's own.
+func skips(source string) *regexp.Regexp {
+	reasons := []string{`test requires .+`}
+	for _, match := range skipCommand.FindAllStringSubmatch(source, -1) {
+		reason := variable.ReplaceAllString(regexp.QuoteMeta(match[1]), ".+")
+		if !strings.Contains(reason, `\$`) && reason != ".+" {
+			reasons = append(reasons, reason)
+		}
+	}
+	return regexp.MustCompile(`^(` + strings.Join(reasons, "|") + `)$`)
 }
