@@ -105,11 +105,13 @@ func openAs(ctx context.Context, e endpoint, auth authn.Authenticator, scopes []
 		return nil, err
 	}
 	g := newGuard(e)
+	watch := newWatchdog(ctx)
+	defer watch.stop()
 	// Retried is what the network, not the answer, has spoilt.
-	rt, err := transport.NewWithContext(ctx, reg, auth, transport.NewRetry(g), scopes)
+	rt, err := transport.NewWithContext(watch.ctx, reg, auth, transport.NewRetry(g), scopes)
 	if err != nil {
 		g.inner.CloseIdleConnections()
-		return nil, explain(e, err)
+		return nil, watch.explain(e, err)
 	}
 	return &session{endpoint: e, scheme: reg.Scheme(), http: &http.Client{Transport: rt}, guard: g}, nil
 }
@@ -138,17 +140,19 @@ func (s *session) get(ctx context.Context, kind, id string, header http.Header) 
 
 // small gets a document of at most limit bytes and its media type.
 func (s *session) small(ctx context.Context, kind, id string, header http.Header, limit int64) ([]byte, string, error) {
-	resp, err := s.get(ctx, kind, id, header)
+	watch := newWatchdog(ctx)
+	defer watch.stop()
+	resp, err := s.get(watch.ctx, kind, id, header)
 	if err != nil {
-		return nil, "", err
+		return nil, "", watch.explain(s.endpoint, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return nil, "", errdefs.New(errdefs.ErrUnavailable, "registry %s: unexpected answer %s", s.host, resp.Status)
 	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	data, err := io.ReadAll(&watched{io.LimitReader(resp.Body, limit+1), watch})
 	if err != nil {
-		return nil, "", explain(s.endpoint, err)
+		return nil, "", watch.explain(s.endpoint, err)
 	}
 	if int64(len(data)) > limit {
 		return nil, "", errdefs.New(errdefs.ErrInvalid, "registry %s: %s %s is larger than the %d bytes that are read", s.host, kind, id, limit)

@@ -261,6 +261,7 @@ func (b *blobReader) connect() error {
 	b.watch = newWatchdog(b.ctx)
 	resp, err := b.session.get(b.watch.ctx, "blobs", b.desc.Digest.String(), header)
 	if err != nil {
+		err = b.watch.explain(b.session.endpoint, err)
 		b.watch.stop()
 		return err
 	}
@@ -300,7 +301,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		if n > 0 {
 			return n, nil
 		}
-		if err := b.again(err); err != nil {
+		if err := b.again(b.watch.explain(b.session.endpoint, err)); err != nil {
 			return 0, err
 		}
 	}
@@ -314,7 +315,7 @@ func (b *blobReader) again(cause error) error {
 			if errors.Is(cause, io.EOF) {
 				return errdefs.New(errdefs.ErrCorrupt, "%d bytes arrived, %d were promised", b.done, b.desc.Size)
 			}
-			return explain(b.session.endpoint, cause)
+			return cause
 		}
 		if cause = b.connect(); cause == nil {
 			return nil
