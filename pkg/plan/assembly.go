@@ -68,8 +68,8 @@ func (b *Assembly) Explain(err error) error {
 		return &stepFailure{words(failed.Errno), failed}
 	}
 	if b.root != nil {
-		if words := b.root.Words(failed.Index); words != "" {
-			return &stepFailure{words + failed.Error(), failed}
+		if words := b.root.Explain(failed); words != "" {
+			return &stepFailure{words, failed}
 		}
 	}
 	return err

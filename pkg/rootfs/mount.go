@@ -27,16 +27,33 @@ func (r *Rootfs) AddMounts(p *launch.Plan) {
 	r.addDevices(p)
 }
 
-// Words returns what stands before the error of a step that belongs to one of the
-// configuration's mounts, and "" for other steps. Scripts look for runc's words.
-func (r *Rootfs) Words(step int) string {
+// Explain gives the failure of a step that belongs to one of the configuration's
+// mounts runc's words, which scripts and engines look for, and "" for other steps.
+func (r *Rootfs) Explain(failed *launch.StepError) string {
 	for i := range r.mounts {
-		if m := &r.mounts[i]; step >= m.first && step < m.end {
+		if m := &r.mounts[i]; failed.Index >= m.first && failed.Index < m.end {
 			return "unable to start container process: error during container init: error mounting " +
-				strconv.Quote(m.source) + " to rootfs at " + strconv.Quote(m.dest) + ": "
+				strconv.Quote(m.source) + " to rootfs at " + strconv.Quote(m.dest) + ": " + m.cause(failed)
 		}
 	}
 	return ""
+}
+
+// cause is what went wrong. A file on a directory, or the other way round, is what
+// people get wrong most: move_mount(2) calls the former an invalid argument.
+func (m *mount) cause(failed *launch.StepError) string {
+	var why string
+	switch {
+	case m.kind != "":
+	case m.file && failed.Errno == unix.EINVAL && failed.Step.Call == launch.MoveMount:
+		why = "a file cannot be mounted on a directory"
+	case !m.file && failed.Errno == unix.ENOTDIR:
+		why = "a directory cannot be mounted on a file"
+	}
+	if why == "" {
+		return failed.Error()
+	}
+	return failed.Step.Name + ": " + unix.ENOTDIR.Error() + ": " + why
 }
 
 // Root is the slot of a descriptor of the container's root directory, set by
