@@ -32,10 +32,26 @@ var refusals = []string{
 // some seconds. each is given the call, and whether its outcome is as it may be.
 func (b *bench) hustle(limit time.Duration, each func(cmd *exec.Cmd) error) {
 	calls := [][]string{
-		{"create", b.id}, {"create", b.id}, {"run", "--detach", b.id}, {"run", b.id}, {"start", b.id}, {"start", b.id},
-		{"exec", b.id, "true"}, {"exec", "--detach", b.id, "sleep", "1000"}, {"kill", b.id, "TERM"}, {"kill", b.id, "KILL"},
-		{"kill", "--all", b.id, "KILL"}, {"pause", b.id}, {"resume", b.id}, {"resume", b.id}, {"update", "--pids-limit", "50", b.id},
-		{"state", b.id}, {"list"}, {"ps", "-f", "json", b.id}, {"delete", b.id}, {"delete", "--force", b.id},
+		{"create", b.id},
+		{"create", b.id},
+		{"run", "--detach", b.id},
+		{"run", b.id},
+		{"start", b.id},
+		{"start", b.id},
+		{"exec", b.id, "true"},
+		{"exec", "--detach", b.id, "sleep", "1000"},
+		{"kill", b.id, "TERM"},
+		{"kill", b.id, "KILL"},
+		{"kill", "--all", b.id, "KILL"},
+		{"pause", b.id},
+		{"resume", b.id},
+		{"resume", b.id},
+		{"update", "--pids-limit", "50", b.id},
+		{"state", b.id},
+		{"list"},
+		{"ps", "-f", "json", b.id},
+		{"delete", b.id},
+		{"delete", "--force", b.id},
 	}
 	end := time.Now().Add(limit)
 	var all sync.WaitGroup
