@@ -103,6 +103,11 @@ func checkName(name string) error {
 	return nil
 }
 
+// maxOfImage bounds the volumes that an image may ask for. Each is a directory and a
+// mount; an image's configuration has room for half a million, and twenty thousand
+// already take minutes.
+const maxOfImage = 1000
+
 // Wanted joins the user's volumes (-v arguments) with those of the image (keys
 // of its VOLUMEs) for whose destination the user has none. The image is hostile
 // (CVE-2022-23648): its paths are taken as inside its root whatever they say.
@@ -119,6 +124,9 @@ func Wanted(args []string, ofImage map[string]struct{}) ([]Spec, error) {
 		}
 		seen[v.Destination] = true
 		all = append(all, v)
+	}
+	if len(ofImage) > maxOfImage {
+		return nil, errdefs.New(errdefs.ErrInvalid, "the image wants %d volumes: at most %d are made", len(ofImage), maxOfImage)
 	}
 	// Sorted: the order of a map must not decide anything.
 	for _, dst := range slices.Sorted(maps.Keys(ofImage)) {

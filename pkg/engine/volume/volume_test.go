@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 
@@ -51,6 +52,17 @@ func TestVolumesOfImageStayInside(t *testing.T) {
 	}
 	if _, err := Wanted(nil, map[string]struct{}{"/..": {}}); !errors.Is(err, errdefs.ErrInvalid) {
 		t.Errorf("volume over the root: %v", err)
+	}
+	many := map[string]struct{}{}
+	for i := range maxOfImage + 1 {
+		many[fmt.Sprintf("/v/%d", i)] = struct{}{}
+	}
+	if _, err := Wanted(nil, many); !errors.Is(err, errdefs.ErrInvalid) {
+		t.Errorf("%d volumes: %v", len(many), err)
+	}
+	delete(many, "/v/0")
+	if got, err := Wanted(nil, many); err != nil || len(got) != maxOfImage {
+		t.Errorf("%d volumes: %d, %v", len(many), len(got), err)
 	}
 }
 
