@@ -293,8 +293,7 @@ func (c *Cgroup) Procs() ([]int, error) {
 	if c.root != "" {
 		dirs = append(dirs, c.Dir())
 	}
-	pids, err := kernfs.Procs(dirs...)
-	return legacy.Members(pids), err
+	return legacy.Members(dirs...)
 }
 
 // read returns the content of an interface file.

@@ -423,9 +423,10 @@ func writePidFile(path string, pid int) error {
 }
 
 // abandon removes what a failed create has made, and returns cause, with what could
-// not be removed.
+// not be removed. Nothing is left for this process to do after it, and until then no signal
+// ends it.
 func (c *creation) abandon(ctx context.Context, cause error) error {
-	_ = launch.Hold() // or a signal would have us leave the rest
+	_ = launch.Hold()
 	if c.proc != nil {
 		_ = c.proc.Kill()
 		_, _ = c.proc.Wait()

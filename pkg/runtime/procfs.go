@@ -153,6 +153,17 @@ func readFile(path string) ([]byte, error) {
 	}
 }
 
+// writeThere writes to a file that is there, in one write.
+func writeThere(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(value)
+	return err
+}
+
 // writeNew writes a file that does not exist yet. It is for files that nobody looks
 // for before the record, which is written later and atomically.
 func writeNew(path string, data []byte) error {

@@ -3,7 +3,6 @@ package runtime
 import (
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -60,15 +59,4 @@ func setNetworkSysctls(values map[string]string) error {
 		}
 	}
 	return nil
-}
-
-// writeThere writes to a file that is there, in one write.
-func writeThere(path, value string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = f.WriteString(value)
-	return err
 }

@@ -67,10 +67,7 @@ func (g *Group) Thaw() error {
 }
 
 // Procs returns the processes of the group in all hierarchies.
-func (g *Group) Procs() ([]int, error) {
-	pids, err := kernfs.Procs(g.Dirs()...)
-	return Members(pids), err
-}
+func (g *Group) Procs() ([]int, error) { return Members(g.Dirs()...) }
 
 // Kill sends SIGKILL to every process of the group and below it. While they are
 // frozen none of them forks; they die when they are thawed. Where the unified
