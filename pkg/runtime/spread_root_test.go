@@ -92,8 +92,8 @@ func total(counts map[string]int) (sum int) {
 }
 
 // The verbs that stay use them themselves: the command's terminal should not wait for
-// the one processor on which it works. One thread of run is apart: it holds the mounts, and
-// stays beside the one that waits for the command.
+// the one processor on which it works. One thread of run may be apart: it holds the mounts,
+// and stays beside the one that waits for the command.
 func TestWhoStaysHasAllProcessors(t *testing.T) {
 	if runtime.NumCPU() < 2 {
 		t.Skip("needs two processors")
@@ -122,7 +122,7 @@ func TestWhoStaysHasAllProcessors(t *testing.T) {
 			apart = 1
 		}
 		var got map[string]int
-		spread := func() bool { return got[want] > 1 && total(got)-got[want] == apart }
+		spread := func() bool { return got[want] > 1 && total(got)-got[want] <= apart }
 		for range 1000 { // it spreads when the command has been executed: nobody tells when
 			if got = threads(t, cmd.Process.Pid); spread() {
 				break
@@ -130,7 +130,7 @@ func TestWhoStaysHasAllProcessors(t *testing.T) {
 			_, _ = unix.Poll(nil, 5)
 		}
 		if !spread() {
-			t.Errorf("%s: threads by the processors they may use: %v, want all but %d with %s", args[0], got, apart, want)
+			t.Errorf("%s: threads by the processors they may use: %v, want all but at most %d with %s", args[0], got, apart, want)
 		}
 	}
 	b.do("delete", "--force", b.id)
