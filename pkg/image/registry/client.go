@@ -207,16 +207,18 @@ func ping(ctx context.Context, e endpoint, auth authn.Authenticator) error {
 		return err
 	}
 	defer s.close()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s://%s/v2/", s.scheme, s.host), nil)
+	watch := newWatchdog(ctx)
+	defer watch.stop()
+	req, err := http.NewRequestWithContext(watch.ctx, http.MethodGet, fmt.Sprintf("%s://%s/v2/", s.scheme, s.host), nil)
 	if err != nil {
 		return fmt.Errorf("registry %s: %w", e.host, err)
 	}
 	resp, err := s.http.Do(req)
 	if err != nil {
-		return explain(e, err)
+		return watch.explain(e, err)
 	}
 	defer resp.Body.Close()
-	return explain(e, transport.CheckError(resp, http.StatusOK))
+	return watch.explain(e, transport.CheckError(resp, http.StatusOK))
 }
 
 // Logout forgets the credentials for a registry and reports whether there were

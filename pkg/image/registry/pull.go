@@ -271,9 +271,10 @@ func (b *blobReader) connect() error {
 		return errdefs.New(errdefs.ErrCorrupt, "the registry has fewer than the promised %d bytes", b.desc.Size)
 	}
 	if b.done > 0 && resp.StatusCode == http.StatusOK { // it ignores ranges: skip what we have
-		if _, err := io.CopyN(io.Discard, b.body, b.done); err != nil {
+		if _, err := io.CopyN(io.Discard, &watched{b.body, b.watch}, b.done); err != nil {
+			err = b.watch.explain(b.session.endpoint, err)
 			b.disconnect()
-			return explain(b.session.endpoint, err)
+			return err
 		}
 	}
 	return nil

@@ -53,10 +53,7 @@ func (r *watched) Read(p []byte) (int, error) {
 
 // explain is the error of a transfer: that the dog has ended it, if it has.
 func (w *watchdog) explain(e endpoint, err error) error {
-	switch {
-	case errors.Is(err, io.EOF):
-		return err // the other side has ended it
-	case errors.Is(context.Cause(w.ctx), errStalled):
+	if err != nil && errors.Is(context.Cause(w.ctx), errStalled) {
 		return errdefs.New(errdefs.ErrUnavailable, "registry %s: nothing has arrived for %s", e.host, stall)
 	}
 	return explain(e, err)
