@@ -97,7 +97,10 @@ func (u *untar) entry(h *tar.Header, r io.Reader) error {
 	if err := checkHeader(h); err != nil {
 		return err
 	}
-	if u.left -= h.Size; u.left < 0 {
+	if h.Typeflag == tar.TypeReg { // some packers give other entries sizes, too, of data that do not follow
+		u.left -= h.Size
+	}
+	if u.left < 0 {
 		return errdefs.New(errdefs.ErrInvalid, "%s: the archive unpacks to far more than its own size: refused as a decompression bomb", h.Name)
 	}
 	name := path.Clean("/" + h.Name)
@@ -172,7 +175,8 @@ func checkHeader(h *tar.Header) error {
 			return errdefs.New(errdefs.ErrInvalid, "%s: owner %d:%d: no such number", h.Name, h.Uid, h.Gid)
 		}
 	}
-	if h.Devmajor < 0 || h.Devmajor >= 1<<12 || h.Devminor < 0 || h.Devminor >= 1<<20 {
+	isDevice := h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock // of others nobody looks at the numbers
+	if isDevice && (h.Devmajor < 0 || h.Devmajor >= 1<<12 || h.Devminor < 0 || h.Devminor >= 1<<20) {
 		return errdefs.New(errdefs.ErrInvalid, "%s: device %d:%d: no such number", h.Name, h.Devmajor, h.Devminor)
 	}
 	if h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0 {

@@ -30,6 +30,7 @@ func TestHeadersThatAreRefused(t *testing.T) {
 		{Name: "f", Typeflag: tar.TypeReg, Uid: math.MaxUint32 - 1},
 		{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3},
 		{Name: "loop", Typeflag: tar.TypeBlock},
+		{Name: "f", Typeflag: tar.TypeReg, Devmajor: 1 << 12, Devminor: 1 << 20},
 	} {
 		if err := checkHeader(h); err != nil {
 			t.Error(err)
@@ -49,9 +50,9 @@ func TestTimesOutsideNanoseconds(t *testing.T) {
 
 func TestArchivesThatGrow(t *testing.T) {
 	u := &untar{copier: &copier{op: &plan.Copy{}, sink: &sink{}}, dest: "/", left: 1000}
-	for i, size := range []int64{600, 600} {
-		err := u.entry(&tar.Header{Name: "/", Typeflag: tar.TypeReg, Size: size}, nil)
-		if refused := errors.Is(err, errdefs.ErrInvalid); refused != (i == 1) {
+	for i, kind := range []byte{tar.TypeReg, tar.TypeLink, tar.TypeDir, tar.TypeReg} {
+		err := u.entry(&tar.Header{Name: "/", Typeflag: kind, Size: 600}, nil)
+		if refused := errors.Is(err, errdefs.ErrInvalid); refused != (i == 3) {
 			t.Errorf("entry %d: %v", i, err)
 		}
 	}
