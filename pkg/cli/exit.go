@@ -108,15 +108,14 @@ func (a *app) report(err error) {
 // its line breaks: nobody else may write lines of his own into a message.
 func printError(w io.Writer, name string, err error, hint string) {
 	lines := strings.Split(visible(strings.TrimRight(err.Error(), "\n")), "\n")
+	var excerpt *dockerfile.Error
+	if !errors.As(err, &excerpt) {
+		lines = []string{strings.Join(lines, "; ")}
+	}
 	for i, line := range lines {
 		lines[i] = abridged(line)
 	}
-	separator := "; "
-	var excerpt *dockerfile.Error
-	if errors.As(err, &excerpt) {
-		separator = "\n"
-	}
-	text := strings.Join(lines, separator)
+	text := strings.Join(lines, "\n")
 	switch {
 	case hint == "":
 		fmt.Fprintf(w, "%s: %s\n", name, text)
