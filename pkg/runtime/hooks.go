@@ -351,7 +351,10 @@ func (p *hookProgram) settle(proc *launch.Process, permit *os.File) error {
 	case mark != plan.MarkEntered:
 		return fmt.Errorf("hook %s: reached %q before %q", p.Path, mark, plan.MarkEntered)
 	}
-	if err := errors.Join(p.tend(proc.Pid), permitted(permit)); err != nil || p.agent == nil {
+	if err := p.tend(proc.Pid); err != nil {
+		return err
+	}
+	if err := permitted(permit); err != nil || p.agent == nil {
 		return err
 	}
 	return p.agent.introduce(proc, permit)

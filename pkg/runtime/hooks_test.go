@@ -2,7 +2,9 @@ package runtime
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"box/internal/testkit"
+	"box/pkg/plan"
 )
 
 func TestHookSeesStateAndItsOwnEnvironment(t *testing.T) {
@@ -98,6 +101,33 @@ func TestHookTimeoutBeforeExecution(t *testing.T) {
 	err = runHooks(t.Context(), hookPoststop, []specs.Hook{hook}, &State{}, hostRunner("/"))
 	if err == nil || !strings.Contains(err.Error(), "timed out after 1s") {
 		t.Errorf("error = %v, want a time-out", err)
+	}
+}
+
+// A hook that cannot be given what the container has, its limits for example, is not let
+// go on without.
+func TestHookThatCannotBeTendedIsHeldBack(t *testing.T) {
+	p := &hookProgram{Hook: plan.Hook{Path: "/bin/true", Dir: "/"}}
+	refusal := errors.New("refused")
+	var permit *os.File
+	p.tend = func(pid int) (err error) {
+		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+			t.Error(err)
+		}
+		if _, err := unix.Wait4(pid, nil, unix.WUNTRACED, nil); err != nil { // from now on, it leaves a word where it is
+			t.Error(err)
+		}
+		if permit, err = os.Open(fmt.Sprintf("/proc/%d/fd/%d", pid, p.Layout.Permit)); err != nil {
+			t.Error(err)
+		}
+		return refusal
+	}
+	if _, err := p.run(t.Context(), nil); !errors.Is(err, refusal) {
+		t.Errorf("error = %v, want %v", err, refusal)
+	}
+	defer permit.Close()
+	if words, err := io.ReadAll(permit); err != nil || len(words) > 0 {
+		t.Errorf("the hook was told %q (%v)", words, err)
 	}
 }
 
