@@ -14,14 +14,14 @@ import (
 // shorter meanwhile, the rest is a hole.
 func CopyContent(dst, src *os.File, size int64) error {
 	for from := int64(0); from < size; {
+		var hole int64
 		data, err := src.Seek(from, unix.SEEK_DATA)
+		if err == nil {
+			hole, err = src.Seek(data, unix.SEEK_HOLE)
+		}
 		if errors.Is(err, unix.ENXIO) {
-			break // a hole up to the end
+			break // a hole up to the end, which may have come nearer in between
 		}
-		if err != nil {
-			return err
-		}
-		hole, err := src.Seek(data, unix.SEEK_HOLE)
 		if err != nil {
 			return err
 		}
