@@ -90,8 +90,8 @@ func (r *Runtime) Exec(ctx context.Context, id string, o ExecOptions) (int, erro
 	j.facts.Stay = !o.Detach
 	defer j.close()
 	if err := j.begin(); err != nil {
-		if c.status() == Stopped { // which would explain anything
-			err = verbExec.refusal(id, Stopped)
+		if c.status() == Stopped { // which explains most of what can fail
+			err = fmt.Errorf("%w; %w", verbExec.refusal(id, Stopped), err)
 		}
 		return 0, err
 	}
